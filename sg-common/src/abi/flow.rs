@@ -1,0 +1,326 @@
+//! The value of the flow tables: one cache line a flow.
+//!
+//! [`Flow`] is the plain form, for writing a whole entry and for reading one in userspace. [`FlowCell`]
+//! is the same 64 bytes as they live in a map, where several processors read and write them at once:
+//! every field is a word of its own, so that each direction writes its own words.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::FlowKey;
+use super::word::{Word32, Word64};
+use crate::{Address, Direction};
+
+/// Where a conversation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FlowState {
+    /// TCP: the opener's SYN was seen.
+    SynSent = 1,
+    /// TCP: the responder's SYN-ACK was seen.
+    SynReceived = 2,
+    /// TCP: picked up in the middle from the remote end, not yet confirmed by the local one.
+    Midstream = 3,
+    /// TCP: the handshake is complete.
+    Established = 4,
+    /// TCP: both ends have closed, or one has reset.
+    Closed = 5,
+    /// Other protocols: only the opener has spoken.
+    Opened = 6,
+    /// Other protocols: the responder has answered once.
+    Replied = 7,
+    /// Other protocols: the opener has spoken again after an answer.
+    AskedAgain = 8,
+    /// Other protocols: more than one request and response (AWS: UDP stream).
+    Stream = 9,
+}
+
+impl FlowState {
+    /// Every state.
+    pub const ALL: [Self; 9] = [
+        Self::SynSent,
+        Self::SynReceived,
+        Self::Midstream,
+        Self::Established,
+        Self::Closed,
+        Self::Opened,
+        Self::Replied,
+        Self::AskedAgain,
+        Self::Stream,
+    ];
+
+    /// The state with this number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::SynSent),
+            2 => Some(Self::SynReceived),
+            3 => Some(Self::Midstream),
+            4 => Some(Self::Established),
+            5 => Some(Self::Closed),
+            6 => Some(Self::Opened),
+            7 => Some(Self::Replied),
+            8 => Some(Self::AskedAgain),
+            9 => Some(Self::Stream),
+            _ => None,
+        }
+    }
+
+    /// The word for it in text and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SynSent => "syn-sent",
+            Self::SynReceived => "syn-received",
+            Self::Midstream => "midstream",
+            Self::Established => "established",
+            Self::Closed => "closed",
+            Self::Opened => "opened",
+            Self::Replied => "replied",
+            Self::AskedAgain => "asked-again",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// Bits of [`Flow::flags`].
+#[derive(Debug, Clone, Copy)]
+pub struct FlowFlags;
+
+impl FlowFlags {
+    /// The remote end opened the flow.
+    pub const OPENED_BY_REMOTE: u8 = 1;
+    /// The remote end has closed its half.
+    pub const FIN_FROM_REMOTE: u8 = 1 << 1;
+    /// The local end has closed its half.
+    pub const FIN_FROM_LOCAL: u8 = 1 << 2;
+    /// `end` of the remote's half is known.
+    pub const REMOTE_SEEN: u8 = 1 << 3;
+    /// `end` of the local half is known.
+    pub const LOCAL_SEEN: u8 = 1 << 4;
+    /// The local address has passed the source check.
+    pub const SOURCE_CHECKED: u8 = 1 << 5;
+}
+
+/// One tracked conversation.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Flow {
+    /// When it dies unless a packet comes, in nanoseconds of the monotonic clock.
+    pub deadline: u64,
+    /// Bytes of ingress and egress.
+    pub bytes: [u64; 2],
+    /// Packets of ingress and egress.
+    pub packets: [u32; 2],
+    /// TCP, per direction: the sequence number behind the last byte sent in order (RFC 9293: SND.NXT).
+    pub end: [u32; 2],
+    /// TCP, per direction: the highest acknowledgement sent (the other direction's RCV.NXT).
+    pub ack: [u32; 2],
+    /// The rule that opened it.
+    pub rule: u32,
+    /// Its element of the reclaiming clock.
+    pub clock_slot: u32,
+    /// Hash of the key, to tell an element that was recycled under a reader.
+    pub tag: u32,
+    /// A [`FlowState`].
+    pub state: u8,
+    /// [`FlowFlags`].
+    pub flags: u8,
+    /// The interface's epoch when the flow was last judged.
+    pub epoch: u16,
+}
+
+/// A [`Flow`] as it stands in a map.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct FlowCell {
+    deadline: Word64,
+    bytes: [Word64; 2],
+    packets: [Word32; 2],
+    end: [Word32; 2],
+    ack: [Word32; 2],
+    rule: Word32,
+    clock_slot: Word32,
+    tag: Word32,
+    /// `state`, `flags` and `epoch` share a word, so that they are always read and written together.
+    state: Word32,
+}
+
+const _: () = assert!(size_of::<Flow>() == size_of::<FlowCell>());
+
+/// How stale a stored deadline may be before a packet writes it anew: an eighth of a second, so that an
+/// established flow's line is written for time at most eight times a second.
+const DEADLINE_GRAIN_NS: u64 = 1 << 27;
+
+impl Flow {
+    /// The state and flags word of [`FlowCell`].
+    #[inline(always)]
+    const fn state_word(&self) -> u32 {
+        let [low, high] = self.epoch.to_le_bytes();
+        u32::from_le_bytes([self.state, self.flags, low, high])
+    }
+
+    /// Which end opened it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opening_direction(&self) -> Direction {
+        if self.flags & FlowFlags::OPENED_BY_REMOTE != 0 {
+            Direction::Ingress
+        } else {
+            Direction::Egress
+        }
+    }
+}
+
+impl FlowCell {
+    /// A cell that holds `flow`.
+    #[must_use]
+    pub fn new(flow: &Flow) -> Self {
+        Self {
+            deadline: Word64::new(flow.deadline),
+            bytes: [Word64::new(flow.bytes[0]), Word64::new(flow.bytes[1])],
+            packets: [Word32::new(flow.packets[0]), Word32::new(flow.packets[1])],
+            end: [Word32::new(flow.end[0]), Word32::new(flow.end[1])],
+            ack: [Word32::new(flow.ack[0]), Word32::new(flow.ack[1])],
+            rule: Word32::new(flow.rule),
+            clock_slot: Word32::new(flow.clock_slot),
+            tag: Word32::new(flow.tag),
+            state: Word32::new(flow.state_word()),
+        }
+    }
+
+    /// A copy of every field.
+    #[inline(always)]
+    #[must_use]
+    pub fn snapshot(&self) -> Flow {
+        let [state, flags, low, high] = self.state.get().to_le_bytes();
+        Flow {
+            deadline: self.deadline.get(),
+            bytes: [self.bytes[0].get(), self.bytes[1].get()],
+            packets: [self.packets[0].get(), self.packets[1].get()],
+            end: [self.end[0].get(), self.end[1].get()],
+            ack: [self.ack[0].get(), self.ack[1].get()],
+            rule: self.rule.get(),
+            clock_slot: self.clock_slot.get(),
+            tag: self.tag.get(),
+            state,
+            flags,
+            epoch: u16::from_le_bytes([low, high]),
+        }
+    }
+
+    /// When the flow dies.
+    #[inline(always)]
+    #[must_use]
+    pub fn deadline(&self) -> u64 {
+        self.deadline.get()
+    }
+
+    /// The tag of the flow that the cell holds now.
+    #[inline(always)]
+    #[must_use]
+    pub fn tag(&self) -> u32 {
+        self.tag.get()
+    }
+
+    /// Adds one packet of `length` bytes.
+    #[inline(always)]
+    pub fn count(&self, direction: Direction, length: u32) {
+        let (packets, bytes) = match direction {
+            Direction::Ingress => (&self.packets[0], &self.bytes[0]),
+            Direction::Egress => (&self.packets[1], &self.bytes[1]),
+        };
+        packets.set(packets.get().wrapping_add(1));
+        bytes.set(bytes.get().wrapping_add(length.into()));
+    }
+
+    /// Writes what the machine may have changed, and only where it did: state, sequence numbers, and the
+    /// deadline when it moved by more than a grain.
+    #[inline(always)]
+    pub fn commit(&self, old: &Flow, new: &Flow) {
+        if old.state_word() != new.state_word() {
+            self.state.set(new.state_word());
+        }
+        if old.end[0] != new.end[0] {
+            self.end[0].set(new.end[0]);
+        }
+        if old.end[1] != new.end[1] {
+            self.end[1].set(new.end[1]);
+        }
+        if old.ack[0] != new.ack[0] {
+            self.ack[0].set(new.ack[0]);
+        }
+        if old.ack[1] != new.ack[1] {
+            self.ack[1].set(new.ack[1]);
+        }
+        if new.deadline < old.deadline || new.deadline > old.deadline + DEADLINE_GRAIN_NS {
+            self.deadline.set(new.deadline);
+        }
+    }
+}
+
+impl<A: Address> FlowKey<A> {
+    /// A hash of the key for [`Flow::tag`]; never 0, which is what an empty element holds.
+    #[inline(always)]
+    #[must_use]
+    pub fn tag(&self) -> u32 {
+        let ports = u32::from(self.local_port.get()) << 16 | u32::from(self.remote_port.get());
+        let rest = u32::from(self.slot.get()) << 16
+            | u32::from(self.protocol) << 8
+            | u32::from(self.kind);
+        let mut hash = 0x811c_9dc5_u32;
+        for word in [self.local.mix(), self.remote.mix(), ports, rest] {
+            hash = (hash ^ word).wrapping_mul(0x9e37_79b1).rotate_left(13);
+        }
+        hash | 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_keeps_every_field() {
+        let flow = Flow {
+            deadline: 1,
+            bytes: [2, 3],
+            packets: [4, 5],
+            end: [6, 7],
+            ack: [8, 9],
+            rule: 10,
+            clock_slot: 11,
+            tag: 12,
+            state: 13,
+            flags: 14,
+            epoch: 0x1516,
+        };
+        assert_eq!(FlowCell::new(&flow).snapshot(), flow);
+    }
+
+    #[test]
+    fn a_commit_leaves_counters_alone() {
+        let old = Flow { deadline: 100, ..Flow::default() };
+        let cell = FlowCell::new(&old);
+        cell.count(Direction::Egress, 60);
+        let new = Flow { end: [1, 2], state: 4, epoch: 7, ..old };
+        cell.commit(&old, &new);
+        let now = cell.snapshot();
+        assert_eq!((now.packets, now.bytes), ([0, 1], [0, 60]));
+        assert_eq!((now.end, now.state, now.epoch, now.deadline), ([1, 2], 4, 7, 100));
+    }
+
+    #[test]
+    fn deadlines_are_written_by_the_grain() {
+        let old = Flow { deadline: 1000, ..Flow::default() };
+        let cell = FlowCell::new(&old);
+        cell.commit(&old, &Flow { deadline: 1000 + DEADLINE_GRAIN_NS, ..old });
+        assert_eq!(cell.deadline(), 1000);
+        cell.commit(&old, &Flow { deadline: 1001 + DEADLINE_GRAIN_NS, ..old });
+        assert_eq!(cell.deadline(), 1001 + DEADLINE_GRAIN_NS);
+        cell.commit(&cell.snapshot(), &Flow { deadline: 5, ..old });
+        assert_eq!(cell.deadline(), 5, "shortening is never put off");
+    }
+}

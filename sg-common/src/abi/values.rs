@@ -1,0 +1,173 @@
+//! Map values other than flows.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::FlowKey;
+use crate::{Direction, Reason};
+
+/// No peer: the address is in nothing that a rule names.
+pub const CLASS_NONE: u32 = 0;
+/// Every IPv4 address.
+pub const CLASS_ANYONE_V4: u32 = 1;
+/// Every IPv6 address.
+pub const CLASS_ANYONE_V6: u32 = 2;
+/// The first class number that the compiler gives to a set of peers.
+pub const CLASS_FIRST_FREE: u32 = 3;
+
+/// Value of `classes`: two versions of a class number in one word, so that neither is ever half written.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(transparent)]
+pub struct ClassWord(pub u64);
+
+impl ClassWord {
+    /// A word with both versions.
+    #[must_use]
+    pub const fn new(versions: [u32; 2]) -> Self {
+        Self(versions[0] as u64 | (versions[1] as u64) << 32)
+    }
+
+    /// The class number in the version that `generation` selects.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the word is two 32-bit halves")]
+    pub const fn version(self, generation: u64) -> u32 {
+        if generation & 1 == 0 { self.0 as u32 } else { (self.0 >> 32) as u32 }
+    }
+}
+
+/// Bits of [`InterfaceVersion::flags`].
+#[derive(Debug, Clone, Copy)]
+pub struct InterfaceFlags;
+
+impl InterfaceFlags {
+    /// ARP passes.
+    pub const ARP: u32 = 1;
+    /// DHCP and DHCPv6 pass between client and server ports.
+    pub const DHCP: u32 = 1 << 1;
+    /// IPv6 neighbour discovery passes.
+    pub const NEIGHBOUR_DISCOVERY: u32 = 1 << 2;
+    /// Router solicitation out and router advertisement in pass.
+    pub const ROUTER_DISCOVERY: u32 = 1 << 3;
+    /// IGMP and MLD pass.
+    pub const MULTICAST_LISTENER: u32 = 1 << 4;
+    /// Sources are checked (`source_dest_check`).
+    pub const SOURCE_CHECK: u32 = 1 << 5;
+    /// Everybody does not include 169.254.0.0/16 (dialect `kakao`).
+    pub const ANYONE_WITHOUT_LINK_LOCAL: u32 = 1 << 6;
+    /// [`InterfaceVersion::mac`] is the only source MAC address.
+    pub const MAC: u32 = 1 << 7;
+}
+
+/// Names of the flags, in the order of their bits.
+pub const INTERFACE_FLAGS: [&str; 8] = [
+    "arp",
+    "dhcp",
+    "neighbour_discovery",
+    "router_discovery",
+    "multicast_listener",
+    "source_dest_check",
+    "anyone_without_link_local",
+    "mac",
+];
+
+/// One version of what an interface is judged by.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct InterfaceVersion {
+    /// Number of the policy; 0: none, everything is dropped.
+    pub policy: u32,
+    /// [`InterfaceFlags`].
+    pub flags: u32,
+    /// Idle timeout of established TCP flows in seconds.
+    pub tcp_established: u32,
+    /// Idle timeout of UDP flows with at most one request and response, in seconds.
+    pub udp: u16,
+    /// Idle timeout of UDP flows with more, in seconds.
+    pub udp_stream: u16,
+    /// See [`InterfaceFlags::MAC`].
+    pub mac: [u8; 6],
+    /// Zero.
+    pub padding: [u8; 2],
+}
+
+/// Value of `interfaces`: one cache line an interface.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Interface {
+    /// The two versions; the generation's lowest bit selects.
+    pub versions: [InterfaceVersion; 2],
+    /// Rises when a change narrows what the interface lets through.
+    pub epoch: u32,
+    /// Zero.
+    pub padding: [u8; 12],
+}
+
+/// Element of the reclaiming clock: the flow that owns it, and when to look at that flow again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct ClockEntry<A> {
+    /// Nanoseconds of the monotonic clock; 0: nobody owns it.
+    pub deadline: u64,
+    /// Key of the owner.
+    pub key: FlowKey<A>,
+}
+
+/// Packets and bytes.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Counter {
+    /// Number of packets.
+    pub packets: u64,
+    /// Their bytes, link layer included.
+    pub bytes: u64,
+}
+
+/// Room for reasons in `counters`: every [`Reason`] number is below.
+pub const REASON_SLOTS: u32 = 64;
+
+/// Index into `counters`.
+#[inline(always)]
+#[must_use]
+pub const fn counter_index(slot: u16, direction: Direction, reason: Reason) -> u32 {
+    (slot as u32 * 2 + direction as u32) * REASON_SLOTS + reason as u32
+}
+
+/// What became of the events of one processor.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct StreamCounters {
+    /// Written into the ring buffer.
+    pub emitted: u64,
+    /// Drops beyond the budget of their second.
+    pub suppressed: u64,
+    /// Not written, because the ring buffer was full.
+    pub lost: u64,
+    /// The second to which `used` belongs.
+    pub second: u64,
+    /// Drops emitted in that second.
+    pub used: u64,
+}
+
+/// The last packet's decision, left for a test run.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct DecisionRecord {
+    /// See [`crate::Decision::rule`].
+    pub rule: u32,
+    /// Number of the [`Reason`].
+    pub reason: u8,
+    /// Zero.
+    pub padding: [u8; 3],
+}

@@ -1,0 +1,31 @@
+//! The security group engine: what a packet is, which flow it belongs to, and whether it passes.
+//!
+//! One decision procedure ([`decide`]) serves the kernel and the host. It knows neither: packets come
+//! through [`Packet`], tables through [`Tables`], time is an argument. `sg-ebpf` backs the traits with
+//! packet pointers and BPF maps, `sg-userspace` with slices and hash maps, so that what `explain`, the
+//! tests and the fuzzers run is what the kernel runs.
+#![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod abi;
+mod address;
+mod conntrack;
+mod decide;
+mod infrastructure;
+mod judging;
+mod packet;
+mod permit;
+mod source_check;
+mod tables;
+mod verdict;
+pub mod wire;
+
+pub use address::{Address, Be16, Family, V4, V6};
+pub use decide::{Context, decide};
+pub use packet::{Bytes, LinkLayer, MAX_OFFSET, Packet};
+pub use wire::transport::Transport;
+pub use tables::{AddressTables, Attachment, ClockHand, Side, TableError, Tables};
+pub use verdict::{Decision, Direction, Reason, Verdict};

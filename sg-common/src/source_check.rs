@@ -1,0 +1,47 @@
+//! Which source addresses are legal (AWS: source/destination check).
+
+use crate::abi::InterfaceFlags;
+use crate::judging::Judging;
+use crate::{Address, AddressTables, Direction, Tables};
+
+impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
+    /// Whether a packet that is not infrastructure traffic may come from where it says. Nothing comes
+    /// from an unspecified, loopback or multicast address; nothing arrives from the interface's own
+    /// address; and what leaves a workload leaves from an address of the workload's.
+    #[inline(always)]
+    pub(crate) fn source_is_legal<A: Address>(&self, local: A, remote: A) -> bool
+    where
+        T: AddressTables<A>,
+    {
+        match Self::DIRECTION {
+            Direction::Ingress => is_unicast(remote) && !self.is_own(remote),
+            // A packet to an address of its own would open a flow that such ingress then matches.
+            Direction::Egress => self.local_is_legal(local) && !self.is_own(remote),
+        }
+    }
+
+    /// The part of [`Self::source_is_legal`] that also holds for answers: the local end's address is one
+    /// that it may use.
+    #[inline(always)]
+    pub(crate) fn local_is_legal<A: Address>(&self, local: A) -> bool
+    where
+        T: AddressTables<A>,
+    {
+        is_unicast(local) && (!self.checks_source() || self.is_own(local))
+    }
+
+    /// Whether a frame from a workload carries the MAC address it must, where one is given.
+    #[inline(always)]
+    pub(crate) fn mac_is_legal(&self, mac: [u8; 6]) -> bool {
+        matches!(Self::DIRECTION, Direction::Ingress)
+            || !self.checks_source()
+            || !self.has(InterfaceFlags::MAC)
+            || self.interface.mac == mac
+    }
+}
+
+/// Whether a host could have the address on a network.
+#[inline(always)]
+fn is_unicast<A: Address>(address: A) -> bool {
+    !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
+}

@@ -1,0 +1,176 @@
+//! What the engine says of a packet: verdict, reason, rule.
+
+/// Which way a packet travels, seen from the protected end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Direction {
+    /// Towards the protected end.
+    Ingress = 0,
+    /// Away from the protected end.
+    Egress = 1,
+}
+
+impl Direction {
+    /// Both, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// The number as an index into a pair.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The other one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reverse(self) -> Self {
+        match self {
+            Self::Ingress => Self::Egress,
+            Self::Egress => Self::Ingress,
+        }
+    }
+
+    /// The word for it in text and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+/// Whether the packet goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Verdict {
+    /// It goes on.
+    Allow = 1,
+    /// It ends here, silently.
+    Drop = 2,
+}
+
+impl Verdict {
+    /// The word for it in text and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $verdict:ident, $name:literal;)+) => {
+        /// Why a packet got its verdict. The number is part of the ABI; a reason implies its verdict.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant = $number,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The verdict that goes with it.
+            #[inline(always)]
+            #[must_use]
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Self::$variant => Verdict::$verdict,)+ }
+            }
+
+            /// The word for it in text and JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One sentence for an operator.
+            #[must_use]
+            pub const fn describe(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
+            /// The reason with this number.
+            #[must_use]
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Belongs to a live flow.
+    Flow = 1, Allow, "flow";
+    /// Opens a flow that a rule allows.
+    Rule = 2, Allow, "rule";
+    /// ARP, an infrastructure entry.
+    InfrastructureArp = 3, Allow, "infrastructure:arp";
+    /// DHCP or DHCPv6, an infrastructure entry.
+    InfrastructureDhcp = 4, Allow, "infrastructure:dhcp";
+    /// IPv6 neighbour discovery, an infrastructure entry.
+    InfrastructureNeighbourDiscovery = 5, Allow, "infrastructure:neighbour_discovery";
+    /// IPv6 router discovery, an infrastructure entry.
+    InfrastructureRouterDiscovery = 6, Allow, "infrastructure:router_discovery";
+    /// IGMP or MLD, an infrastructure entry.
+    InfrastructureMulticastListener = 7, Allow, "infrastructure:multicast_listener";
+    /// Neither IP nor ARP on a host's own device.
+    OtherEthertype = 8, Allow, "other_ethertype";
+    /// No rule allows it.
+    NoRule = 16, Drop, "no_rule";
+    /// Truncated, or a version, length or header field that cannot be.
+    Malformed = 17, Drop, "malformed";
+    /// A TCP segment that neither opens a flow nor belongs to one.
+    NoFlow = 18, Drop, "no_flow";
+    /// A combination of TCP flags that no segment has.
+    TcpFlags = 19, Drop, "tcp_flags";
+    /// The source address is not one that may come from there.
+    SourceCheck = 20, Drop, "source_check";
+    /// Infrastructure traffic that only a router or a server may send, or with a forged field.
+    ForgedInfrastructure = 21, Drop, "forged_infrastructure";
+    /// Neither IP nor ARP from or to a workload, or ARP where that entry is switched off.
+    Ethertype = 22, Drop, "ethertype";
+    /// More than two VLAN tags.
+    VlanDepth = 23, Drop, "vlan_depth";
+    /// IPv4 source routing or IPv6 routing header type 0.
+    SourceRoute = 24, Drop, "source_route";
+    /// An IPv6 extension header chain that is too long, out of order or broken.
+    ExtensionHeaders = 25, Drop, "extension_headers";
+    /// A fragment: not handled yet.
+    Fragment = 26, Drop, "fragment";
+    /// An ICMP error: not handled yet.
+    IcmpError = 27, Drop, "icmp_error";
+    /// The flow table is full and every flow in it is alive.
+    TableFull = 28, Drop, "table_full";
+    /// The interface has no policy: nothing passes until one is attached.
+    NoPolicy = 29, Drop, "no_policy";
+}
+
+/// The engine's answer for one packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Why; the verdict follows from it.
+    pub reason: Reason,
+    /// The rule that allowed the packet or opened its flow; 0 where no rule decided.
+    pub rule: u32,
+}
+
+impl Decision {
+    /// A decision that no rule took.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without_rule(reason: Reason) -> Self {
+        Self { reason, rule: 0 }
+    }
+
+    /// Whether the packet goes on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn verdict(self) -> Verdict {
+        self.reason.verdict()
+    }
+}

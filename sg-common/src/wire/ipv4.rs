@@ -1,0 +1,157 @@
+//! IPv4 (RFC 791).
+
+use super::be16;
+use super::ip::{IpHeader, Network};
+use crate::{Packet, Reason, V4};
+
+/// Length of a header without options.
+pub const HEADER: usize = 20;
+/// Longest option area: fifteen words less the fixed five.
+const MAX_OPTIONS: usize = 40;
+/// Loose source and record route (RFC 791, section 3.1).
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+/// Strict source and record route.
+const STRICT_SOURCE_ROUTE: u8 = 137;
+/// More fragments follow, or the offset is not zero.
+const FRAGMENT_MASK: u16 = 0x3fff;
+
+impl Network for V4 {
+    #[inline(always)]
+    fn parse<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<IpHeader<Self>, Reason> {
+        let b = packet.load::<HEADER>(offset).ok_or(Reason::Malformed)?;
+        let header = usize::from(b[0] & 0x0f) * 4;
+        let available = packet.len().checked_sub(offset).ok_or(Reason::Malformed)?;
+        let total = match be16([b[2], b[3]]) {
+            // The stack writes zero where a batch of segments is longer than the field can say.
+            0 if packet.is_gso() => available,
+            total => usize::from(total),
+        };
+        if b[0] >> 4 != 4 || header < HEADER || total < header || total > available {
+            return Err(Reason::Malformed);
+        }
+        if header > HEADER {
+            refuse_source_route(packet, offset + HEADER, header - HEADER)?;
+        }
+        Ok(IpHeader {
+            source: Self::new([b[12], b[13], b[14], b[15]]),
+            destination: Self::new([b[16], b[17], b[18], b[19]]),
+            protocol: b[9],
+            hop_limit: b[8],
+            fragment: be16([b[6], b[7]]) & FRAGMENT_MASK != 0,
+            payload: offset + header,
+            payload_length: total - header,
+        })
+    }
+}
+
+/// Walks the options. Both source route options end in a drop, and so does an option whose length is
+/// impossible, as hosts drop it too (RFC 1122, section 3.2.1.8).
+#[inline(always)]
+fn refuse_source_route<P: Packet + ?Sized>(
+    packet: &P,
+    options: usize,
+    length: usize,
+) -> Result<(), Reason> {
+    let mut at = 0;
+    for _ in 0..MAX_OPTIONS {
+        if at >= length {
+            return Ok(());
+        }
+        let kind = packet.load::<1>(options + at).ok_or(Reason::Malformed)?;
+        match kind[0] {
+            0 => return Ok(()),
+            1 => at += 1,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(Reason::SourceRoute),
+            _ => {
+                if length - at < 2 {
+                    return Err(Reason::Malformed);
+                }
+                let step = packet.load::<1>(options + at + 1).ok_or(Reason::Malformed)?[0];
+                if step < 2 || usize::from(step) > length - at {
+                    return Err(Reason::Malformed);
+                }
+                at += usize::from(step);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn header(options: &[u8], payload: usize) -> Vec<u8> {
+        let words = 5 + options.len() / 4;
+        let total = words * 4 + payload;
+        let mut bytes = std::vec![0x40 | u8::try_from(words).unwrap(), 0];
+        bytes.extend(u16::try_from(total).unwrap().to_be_bytes());
+        bytes.extend([0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        bytes.extend(options);
+        bytes.resize(total, 0);
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Result<IpHeader<V4>, Reason> {
+        V4::parse(bytes, 0)
+    }
+
+    #[test]
+    fn the_real_header_length_counts() {
+        for words in 0..=10 {
+            let parsed = parse(&header(&std::vec![1; words * 4], 8)).unwrap();
+            assert_eq!((parsed.payload, parsed.payload_length), (20 + words * 4, 8));
+        }
+    }
+
+    #[test]
+    fn padding_of_the_link_is_not_payload() {
+        let mut bytes = header(&[], 8);
+        bytes.resize(60, 0xaa);
+        assert_eq!(parse(&bytes).unwrap().payload_length, 8);
+    }
+
+    #[test]
+    fn lengths_that_cannot_be() {
+        for (index, value) in [(0, 0x44), (0, 0x65), (3, 19), (2, 1)] {
+            let mut bytes = header(&[], 8);
+            bytes[index] = value;
+            assert_eq!(parse(&bytes), Err(Reason::Malformed), "byte {index} = {value:#x}");
+        }
+        for length in 0..28 {
+            assert_eq!(parse(&header(&[], 8)[..length]), Err(Reason::Malformed), "{length}");
+        }
+    }
+
+    #[test]
+    fn source_routing_wherever_it_stands() {
+        for kind in [LOOSE_SOURCE_ROUTE, STRICT_SOURCE_ROUTE] {
+            assert_eq!(parse(&header(&[kind, 3, 4, 0], 8)), Err(Reason::SourceRoute));
+            assert_eq!(parse(&header(&[1, 1, 1, kind], 8)), Err(Reason::SourceRoute));
+            assert_eq!(
+                parse(&header(&[7, 7, 4, 0, 0, 0, 0, kind], 8)),
+                Err(Reason::SourceRoute),
+                "behind record route"
+            );
+            assert!(parse(&header(&[0, kind, 3, 4], 8)).is_ok(), "behind the end of options");
+        }
+    }
+
+    #[test]
+    fn broken_options() {
+        for options in [[7, 0, 0, 0], [7, 1, 0, 0], [7, 5, 0, 0], [1, 1, 1, 7]] {
+            assert_eq!(parse(&header(&options, 8)), Err(Reason::Malformed), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn fragments_but_not_the_flag_that_forbids_them() {
+        for (field, fragment) in [(0x0000, false), (0x4000, false), (0x2000, true), (0x0001, true)] {
+            let mut bytes = header(&[], 8);
+            bytes[6..8].copy_from_slice(&u16::to_be_bytes(field));
+            assert_eq!(parse(&bytes).unwrap().fragment, fragment, "{field:#x}");
+        }
+    }
+}

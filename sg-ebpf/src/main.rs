@@ -1,0 +1,96 @@
+//! Security groups as XDP and TC programs.
+//!
+//! Nothing is decided here: [`sg_common::decide`] does, on the maps and packets that the other files
+//! make visible to it. An entry point builds the context, asks, and turns the verdict into the hook's
+//! action.
+#![no_std]
+#![no_main]
+// The only way to the atomic instruction; see atomic.rs.
+#![feature(asm_experimental_arch)]
+
+mod atomic;
+mod globals;
+mod maps;
+mod packet;
+mod stream;
+mod tables;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use aya_log_ebpf::info;
+use sg_common::{Context, Decision, Direction, LinkLayer, Packet, Verdict, decide};
+
+use crate::packet::{TcPacket, XdpPacket};
+use crate::tables::KernelTables;
+
+/// Ingress where a host's own device hands packets on before the stack has a buffer for them.
+#[xdp(frags)]
+fn sg_xdp_ingress(ctx: XdpContext) -> u32 {
+    match judge(&ctx, &XdpPacket::new(&ctx), Direction::Ingress) {
+        Verdict::Allow => xdp_action::XDP_PASS,
+        Verdict::Drop => xdp_action::XDP_DROP,
+    }
+}
+
+/// Ingress at TC: what arrives on a host's device, what leaves through a workload's.
+#[classifier]
+fn sg_tc_ingress(ctx: TcContext) -> i32 {
+    classify(&ctx, Direction::Ingress)
+}
+
+/// Egress at TC: what leaves through a host's device, what arrives on a workload's.
+#[classifier]
+fn sg_tc_egress(ctx: TcContext) -> i32 {
+    classify(&ctx, Direction::Egress)
+}
+
+#[inline(always)]
+fn classify(ctx: &TcContext, direction: Direction) -> i32 {
+    match judge(ctx, &TcPacket::new(ctx), direction) {
+        // Unspecified, not OK: programs behind this one still run.
+        Verdict::Allow => TC_ACT_UNSPEC,
+        Verdict::Drop => TC_ACT_SHOT,
+    }
+}
+
+#[inline(always)]
+fn judge<C: EbpfContext, P: Packet>(ctx: &C, packet: &P, direction: Direction) -> Verdict {
+    let link = if globals::link_is_ip() { LinkLayer::Ip } else { LinkLayer::Ethernet };
+    let context = Context { direction, link, now: stream::now() };
+    let decision = decide(packet, &KernelTables, &context);
+    if globals::replay() {
+        stream::leave_decision(decision);
+    }
+    if globals::trace() {
+        trace(ctx, packet, direction, decision);
+    }
+    if globals::audit() { Verdict::Allow } else { decision.verdict() }
+}
+
+/// One line a packet. The branch to it hangs on a read-only global, so that the verifier removes it from
+/// programs that are loaded without `--trace`.
+#[inline(always)]
+fn trace<C: EbpfContext, P: Packet>(ctx: &C, packet: &P, direction: Direction, decision: Decision) {
+    info!(
+        ctx,
+        "slot={} direction={} length={} reason={} rule={}",
+        globals::slot(),
+        direction as u8,
+        packet.len(),
+        decision.reason as u8,
+        decision.rule
+    );
+}
+
+/// Never called: a panic that can be reached keeps the program from loading.
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

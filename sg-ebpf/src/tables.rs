@@ -1,0 +1,215 @@
+//! The engine's tables on BPF maps.
+
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::maps::lpm_trie::Key;
+use sg_common::abi::{
+    AddressKey, ClassWord, ClockEntry, Counter, Event, EventKind, Flow, FlowCell, FlowKey, HostKey,
+    InterfaceVersion, PermitKey, counter_index,
+};
+use sg_common::{
+    Address, AddressTables, Attachment, ClockHand, Direction, Reason, TableError, Tables, V4, V6,
+};
+
+use crate::{globals, maps, stream};
+
+/// The maps of this program instance.
+pub(crate) struct KernelTables;
+
+/// Retries of an insert that met a busy bucket.
+const RETRIES: u32 = 3;
+const EBUSY: i32 = -16;
+
+/// Inserts, again where another processor holds the bucket.
+#[inline(always)]
+fn retry(mut insert: impl FnMut() -> Result<(), i32>) -> Result<(), TableError> {
+    for _ in 0..RETRIES {
+        match insert() {
+            Ok(()) => return Ok(()),
+            Err(EBUSY) => {}
+            Err(_) => return Err(TableError::Full),
+        }
+    }
+    Err(TableError::Full)
+}
+
+/// The maps of one family, given their statics: the trait's methods are the same but for those.
+macro_rules! address_tables {
+    ($address:ty, $index:literal, $flows:ident, $opened_in:ident, $opened_out:ident, $clock:ident,
+     $hosts:ident, $cidrs:ident, $own:ident) => {
+        impl AddressTables<$address> for KernelTables {
+            type FlowRef = &'static FlowCell;
+
+            #[inline(always)]
+            fn flow(&self, key: &FlowKey<$address>) -> Option<&'static FlowCell> {
+                let cell = maps::$flows.get_ptr(key)?;
+                // SAFETY: an element of a preallocated map stays mapped; its fields are atomics, and
+                // its tag tells when it was recycled.
+                Some(unsafe { &*cell })
+            }
+
+            #[inline(always)]
+            fn insert_flow(&self, key: &FlowKey<$address>, flow: &Flow) -> Result<(), TableError> {
+                let cell = FlowCell::new(flow);
+                retry(|| maps::$flows.insert(key, &cell, u64::from(BPF_ANY)))
+            }
+
+            #[inline(always)]
+            fn remove_flow(&self, key: &FlowKey<$address>) {
+                // Gone already: another processor was first.
+                let _gone = maps::$flows.remove(key);
+            }
+
+            #[inline(always)]
+            fn opening(
+                &self,
+                opened: Direction,
+                key: &FlowKey<$address>,
+            ) -> Option<&'static FlowCell> {
+                let cell = match opened {
+                    Direction::Ingress => maps::$opened_in.get_ptr(key),
+                    Direction::Egress => maps::$opened_out.get_ptr(key),
+                }?;
+                // SAFETY: as in `flow`.
+                Some(unsafe { &*cell })
+            }
+
+            #[inline(always)]
+            fn insert_opening(
+                &self,
+                opened: Direction,
+                key: &FlowKey<$address>,
+                flow: &Flow,
+            ) -> Result<(), TableError> {
+                let cell = FlowCell::new(flow);
+                retry(|| match opened {
+                    Direction::Ingress => maps::$opened_in.insert(key, &cell, u64::from(BPF_ANY)),
+                    Direction::Egress => maps::$opened_out.insert(key, &cell, u64::from(BPF_ANY)),
+                })
+            }
+
+            #[inline(always)]
+            fn remove_opening(&self, opened: Direction, key: &FlowKey<$address>) {
+                // Gone already: evicted, or another processor was first.
+                let _gone = match opened {
+                    Direction::Ingress => maps::$opened_in.remove(key),
+                    Direction::Egress => maps::$opened_out.remove(key),
+                };
+            }
+
+            #[inline(always)]
+            fn clock(&self, hand: ClockHand) -> Option<ClockEntry<$address>> {
+                let entry = maps::$clock.get_ptr(hand.0)?;
+                // SAFETY: the element is mapped, and between two rounds of the hand it is its
+                // claimant's alone.
+                Some(unsafe { *entry })
+            }
+
+            #[inline(always)]
+            fn set_clock(&self, hand: ClockHand, entry: &ClockEntry<$address>) {
+                if let Some(place) = maps::$clock.get_ptr_mut(hand.0) {
+                    // SAFETY: as in `clock`.
+                    unsafe { *place = *entry };
+                }
+            }
+
+            #[inline(always)]
+            fn advance_clock(&self) -> ClockHand {
+                let hand = maps::HANDS.get($index).map_or(0, |hand| hand.fetch_add(1));
+                #[expect(clippy::cast_possible_truncation, reason = "the mask keeps the low bits")]
+                ClockHand(hand as u32 & globals::clock_mask())
+            }
+
+            #[inline(always)]
+            fn add_others(&self, delta: i64) -> i64 {
+                let delta = delta.cast_unsigned();
+                maps::OTHERS
+                    .get($index)
+                    .map_or(i64::MAX, |others| others.fetch_add(delta).cast_signed())
+            }
+
+            #[inline(always)]
+            fn others_limit(&self) -> i64 {
+                i64::from(globals::clock_mask() / 4 + 1)
+            }
+
+            #[inline(always)]
+            fn host_class(&self, address: $address) -> Option<u32> {
+                let key = HostKey::new(globals::vpc(), address);
+                // SAFETY: the element may be recycled under the read, never unmapped; a class slot is
+                // one word.
+                unsafe { maps::$hosts.get(&key) }.copied()
+            }
+
+            #[inline(always)]
+            fn cidr_class(&self, address: $address) -> Option<u32> {
+                let data = AddressKey::new(globals::vpc(), address);
+                let bits = sg_common::abi::VPC_BITS + <$address as Address>::BITS;
+                maps::$cidrs.get(&Key::new(bits, data)).copied()
+            }
+
+            #[inline(always)]
+            fn own(&self, address: $address) -> Option<u32> {
+                let data = AddressKey::new(globals::slot().into(), address);
+                let bits = sg_common::abi::VPC_BITS + <$address as Address>::BITS;
+                maps::$own.get(&Key::new(bits, data)).copied()
+            }
+        }
+    };
+}
+
+address_tables!(
+    V4, 0, FLOWS_V4, OPENED_IN_V4, OPENED_OUT_V4, CLOCK_V4, HOSTS_V4, CIDRS_V4, OWN_V4
+);
+address_tables!(
+    V6, 1, FLOWS_V6, OPENED_IN_V6, OPENED_OUT_V6, CLOCK_V6, HOSTS_V6, CIDRS_V6, OWN_V6
+);
+
+impl Tables for KernelTables {
+    #[inline(always)]
+    fn attachment(&self) -> Attachment {
+        Attachment { slot: globals::slot(), vpc: globals::vpc(), side: globals::side() }
+    }
+
+    #[inline(always)]
+    fn generation(&self) -> u64 {
+        maps::GENERATION.get_ptr(0).map_or(0, |generation| {
+            // SAFETY: a mapped word; volatile, because userspace writes it at any moment.
+            unsafe { generation.read_volatile() }
+        })
+    }
+
+    #[inline(always)]
+    fn interface(&self, generation: u64) -> Option<InterfaceVersion> {
+        let interface = maps::INTERFACES.get(globals::slot().into())?;
+        Some(if generation & 1 == 0 { interface.versions[0] } else { interface.versions[1] })
+    }
+
+    #[inline(always)]
+    fn class(&self, class_slot: u32) -> ClassWord {
+        maps::CLASSES.get_ptr(class_slot).map_or(ClassWord(0), |word| {
+            // SAFETY: as in `generation`.
+            unsafe { word.read_volatile() }
+        })
+    }
+
+    #[inline(always)]
+    fn permit(&self, key: &PermitKey) -> Option<u32> {
+        maps::PERMITS.get(&Key::new(PermitKey::BITS, *key)).copied()
+    }
+
+    #[inline(always)]
+    fn count(&self, direction: Direction, reason: Reason, length: u32) {
+        let index = counter_index(globals::slot(), direction, reason);
+        if let Some(counter) = maps::COUNTERS.get_ptr_mut(index) {
+            // SAFETY: the element is this processor's own, and programs do not nest on it.
+            let Counter { packets, bytes } = unsafe { &mut *counter };
+            *packets += 1;
+            *bytes += u64::from(length);
+        }
+    }
+
+    #[inline(always)]
+    fn emit(&self, time: u64, kind: EventKind, fill: impl FnOnce(&mut Event)) {
+        stream::emit(time, kind, fill);
+    }
+}

@@ -1,0 +1,2 @@
+//! `sgctl`.
+fn main() {}

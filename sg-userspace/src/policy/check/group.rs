@@ -1,0 +1,162 @@
+//! Security groups: names, defaults (rules 3 and 4) and the quota of rules (rule 15).
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::rule::{self, Direction};
+use super::settings::Settings;
+use super::{description, name};
+use crate::policy::diagnostic::{Code, Report};
+use crate::policy::model::{Dialect, Peer, PrefixList, Rule, SecurityGroup, Traffic};
+use crate::policy::names::{self, Table};
+use crate::policy::source::Span;
+use crate::policy::tree::Node;
+use crate::policy::{text, traffic, value};
+
+/// The group that every VPC has.
+pub(super) const DEFAULT: &str = "default";
+
+/// A VPC's prefix lists.
+pub(super) struct Lists<'l> {
+    pub(super) names: &'l Table,
+    pub(super) lists: &'l [PrefixList],
+}
+
+/// All groups of a VPC, `default` always among them, and their names.
+pub(super) fn check<'n>(
+    node: Option<&'n Node<'n>>,
+    lists: &Lists<'_>,
+    settings: &Settings,
+    report: &mut Report,
+) -> (Vec<SecurityGroup>, Table) {
+    // Names first: rules may refer to groups that are written further down.
+    let mut table = Table::folded();
+    let mut written = Vec::new();
+    let nodes = node.and_then(|node| value::list(node, "`security_groups`", report));
+    for node in nodes.unwrap_or_default() {
+        let Some(group) = text::SecurityGroup::read(node, report) else { continue };
+        let own_name = name(group.name, "a security group", report);
+        if let (Some(own_name), Some(node)) = (own_name, group.name)
+            && let Err(first) = table.insert(own_name, written.len(), node.span)
+        {
+            report
+                .error(
+                    Code::GroupDuplicate,
+                    node.span,
+                    format!("the VPC has a group {own_name:?} already"),
+                )
+                .related(first, "first")
+                .hint("upper and lower case make no difference");
+        }
+        written.push((own_name.unwrap_or_default(), group));
+    }
+    let implicit = table.get(DEFAULT).is_none();
+    if implicit {
+        // Cannot be taken: that was just asked.
+        let _ = table.insert(DEFAULT, written.len(), Span::new(0, 0));
+    }
+    too_many(node, written.len() + usize::from(implicit), settings, report);
+    let scope = rule::Scope {
+        groups: &table,
+        lists: lists.names,
+        most: settings.quotas.rules_per_direction.saturating_mul(2),
+    };
+    let mut groups: Vec<_> = written
+        .iter()
+        .enumerate()
+        .map(|(index, (name, group))| {
+            let is_default = table.get(DEFAULT) == Some(index);
+            let own = is_default.then(|| from_itself(settings.dialect, index));
+            let group = check_one(name, group, own, &scope, report);
+            quota(&group, written[index].1.name, lists.lists, settings, report);
+            group
+        })
+        .collect();
+    if implicit {
+        groups.push(SecurityGroup {
+            name: DEFAULT.to_owned(),
+            description: String::new(),
+            ingress: vec![from_itself(settings.dialect, groups.len())],
+            egress: everywhere(),
+        });
+    }
+    (groups, table)
+}
+
+fn check_one<'n>(
+    name: &str,
+    written: &text::SecurityGroup<'n>,
+    ingress: Option<Rule>,
+    scope: &rule::Scope<'_>,
+    report: &mut Report,
+) -> SecurityGroup {
+    SecurityGroup {
+        name: name.to_owned(),
+        description: description(written.description, names::description, report),
+        ingress: match written.ingress {
+            Some(node) => rule::check(node, Direction::Ingress, scope, report),
+            None => ingress.into_iter().collect(),
+        },
+        egress: match written.egress {
+            Some(node) => rule::check(node, Direction::Egress, scope, report),
+            None => everywhere(),
+        },
+    }
+}
+
+/// Rule 4: what the group `default` lets in unless the file says otherwise.
+fn from_itself(dialect: Dialect, group: usize) -> Rule {
+    let traffic = match dialect {
+        Dialect::Aws => Traffic::All,
+        Dialect::Kakao => Traffic::Ports { protocol: traffic::TCP, first: 0, last: u16::MAX },
+    };
+    Rule { traffic, peer: Peer::Group(group), description: String::new() }
+}
+
+/// Rule 3: what a group lets out unless the file says otherwise.
+fn everywhere() -> Vec<Rule> {
+    let everywhere = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+    let rule =
+        |net| Rule { traffic: Traffic::All, peer: Peer::Cidr(net), description: String::new() };
+    everywhere.map(rule).into()
+}
+
+fn too_many(node: Option<&Node<'_>>, groups: usize, settings: &Settings, report: &mut Report) {
+    let most = settings.quotas.groups_per_vpc;
+    if let Some(node) = node.filter(|_| groups > most) {
+        let message =
+            format!("the VPC has {groups} groups, `default` among them; the quota is {most}");
+        report
+            .error(Code::GroupsLimit, node.span, message)
+            .hint("raise `quotas: {groups_per_vpc: ...}`");
+    }
+}
+
+/// How many rules a group has per family, counted as AWS counts them.
+fn quota(
+    group: &SecurityGroup,
+    name: Option<&Node<'_>>,
+    lists: &[PrefixList],
+    settings: &Settings,
+    report: &mut Report,
+) {
+    let most = settings.quotas.rules_per_direction;
+    for (direction, rules) in [("ingress", &group.ingress), ("egress", &group.egress)] {
+        for (family, is_ipv4) in [("IPv4", true), ("IPv6", false)] {
+            let weight = |rule: &Rule| match rule.peer {
+                Peer::Cidr(net) => usize::from(net.addr().is_ipv4() == is_ipv4),
+                Peer::Group(_) => 1,
+                Peer::PrefixList(list) => lists.get(list).map_or(1, |list| list.max_entries),
+            };
+            let count = rules.iter().map(weight).fold(0, usize::saturating_add);
+            if let Some(node) = name.filter(|_| count > most) {
+                let message = format!(
+                    "group {:?} has {count} {family} {direction} rules, the quota is {most}",
+                    group.name
+                );
+                report
+                    .error(Code::RulesLimit, node.span, message)
+                    .hint("a prefix list counts its `max_entries`; split the group or raise `quotas: {rules_per_direction: ...}`");
+            }
+        }
+    }
+}

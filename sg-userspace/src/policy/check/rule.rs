@@ -1,0 +1,107 @@
+//! Rules: one written rule becomes as many as it has ports times peers, each unique in its group.
+
+use std::collections::HashMap;
+
+use super::{description, packets, peer};
+use crate::policy::diagnostic::{Code, Report};
+use crate::policy::model::{Peer, Rule, Traffic};
+use crate::policy::names::{self, Table};
+use crate::policy::source::Span;
+use crate::policy::tree::Node;
+use crate::policy::{text, traffic, value};
+
+/// Which list of a group the rules stand in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// What rules may refer to.
+pub(super) struct Scope<'s> {
+    pub(super) groups: &'s Table,
+    pub(super) lists: &'s Table,
+    /// More rules than this exceed the quota in any case, and are not unfolded.
+    pub(super) most: usize,
+}
+
+/// Rules so far, and where each one stands.
+type Seen = HashMap<(Traffic, Peer), Span>;
+
+pub(super) fn check<'n>(
+    node: &'n Node<'n>,
+    direction: Direction,
+    scope: &Scope<'_>,
+    report: &mut Report,
+) -> Vec<Rule> {
+    let what = match direction {
+        Direction::Ingress => "`ingress`",
+        Direction::Egress => "`egress`",
+    };
+    let mut seen = Seen::new();
+    let mut rules = Vec::new();
+    for node in value::list(node, what, report).unwrap_or_default() {
+        unfold(node, direction, scope, &mut seen, &mut rules, report);
+    }
+    rules
+}
+
+fn unfold<'n>(
+    node: &'n Node<'n>,
+    direction: Direction,
+    scope: &Scope<'_>,
+    seen: &mut Seen,
+    rules: &mut Vec<Rule>,
+    report: &mut Report,
+) {
+    let Some(written) = text::Rule::read(node, report) else { return };
+    let traffics = packets::of(&written, node.span, report);
+    let peers = peer::of(&written, node.span, direction, scope, report);
+    let description = description(written.description, names::rule_description, report);
+    let count = traffics.len().saturating_mul(peers.len());
+    if count > scope.most {
+        let message = format!("the rule stands for {count} rules, ports times peers");
+        report.error(Code::RulesLimit, node.span, message).hint(
+            "put the peers into a prefix list, or raise `quotas: {rules_per_direction: ...}`",
+        );
+        return;
+    }
+    for &(traffic, traffic_span) in &traffics {
+        for &(ref peer, peer_span) in &peers {
+            // The place that differs from the rule's other ones.
+            let span = if traffics.len() > 1 { traffic_span } else { peer_span };
+            family(traffic, peer, peer_span, report);
+            if let Some(&first) = seen.get(&(traffic, peer.clone())) {
+                report
+                    .error(
+                        Code::PermissionDuplicate,
+                        span,
+                        format!("the group has this {} rule already", traffic::describe(traffic)),
+                    )
+                    .related(first, "first")
+                    .hint("a description does not make it another rule");
+                continue;
+            }
+            seen.insert((traffic, peer.clone()), span);
+            rules.push(Rule { traffic, peer: peer.clone(), description: description.clone() });
+        }
+    }
+}
+
+/// A rule that no packet can match is a mistake, most often `icmp` where `icmpv6` is meant.
+fn family(traffic: Traffic, peer: &Peer, span: Span, report: &mut Report) {
+    let Peer::Cidr(net) = peer else { return };
+    let is_ipv4 = net.addr().is_ipv4();
+    if traffic::fits_family(traffic, is_ipv4) {
+        return;
+    }
+    let (protocol, version, other) =
+        if is_ipv4 { ("icmpv6", 4, "icmp") } else { ("icmp", 6, "icmpv6") };
+    report
+        .error(
+            Code::PermissionMalformed,
+            span,
+            format!("a rule for {protocol} never matches the IPv{version} block {net}"),
+        )
+        .hint(format!("IPv{version} has `protocol: {other}`"));
+}

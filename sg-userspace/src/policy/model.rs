@@ -1,0 +1,236 @@
+//! The validated policy: what remains of a policy file once every check has passed.
+//!
+//! Values of these types come only from [`super::load`]; names are resolved, CIDRs are canonical, every
+//! rule names exactly one protocol match and one peer (as one AWS security group rule does), and
+//! defaults have been filled in. Nothing here knows YAML or the kernel.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// Whose defaults and quirks the file follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// Amazon VPC security groups.
+    Aws,
+    /// Kakao Cloud VPC security groups.
+    Kakao,
+}
+
+/// What a rule's removal does to flows that it had let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LiveFlows {
+    /// They go on until they are idle for their timeout.
+    Keep,
+    /// They are judged again at their next packet.
+    Cut,
+}
+
+/// Which kinds of infrastructure traffic pass without a rule; all of them unless the file says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Infrastructure {
+    /// ARP.
+    pub arp: bool,
+    /// DHCP and DHCPv6, client to server and back.
+    pub dhcp: bool,
+    /// IPv6 neighbour solicitation and advertisement.
+    pub neighbour_discovery: bool,
+    /// Router solicitation out, router advertisement in.
+    pub router_discovery: bool,
+    /// IGMP and MLD.
+    pub multicast_listener: bool,
+    /// Dialect `aws`: DNS at 169.254.169.253, fd00:ec2::253 and the VPC's base + 2.
+    pub dns: bool,
+    /// Dialect `aws`: instance and container metadata.
+    pub metadata: bool,
+    /// Dialect `aws`: the time service.
+    pub time: bool,
+    /// Dialect `aws`: the licence service.
+    pub licences: bool,
+    /// Dialect `aws`: the subnet's first address.
+    pub subnet_router: bool,
+}
+
+/// A whole validated policy file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Whose defaults apply.
+    pub dialect: Dialect,
+    /// What a removed rule does to live flows.
+    pub live_flows: LiveFlows,
+    /// Which infrastructure traffic passes.
+    pub infrastructure: Infrastructure,
+    /// The VPCs, in file order.
+    pub vpcs: Vec<Vpc>,
+    /// The reachability tests, in file order.
+    pub tests: Vec<ReachabilityTest>,
+}
+
+/// One VPC: an address space of its own, with its groups and interfaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vpc {
+    /// Unique in the file.
+    pub name: String,
+    /// Address ranges of the VPC, canonical.
+    pub cidrs: Vec<IpNet>,
+    /// Subnets, canonical, each inside one of `cidrs`. May be empty.
+    pub subnets: Vec<IpNet>,
+    /// Prefix lists, in file order.
+    pub prefix_lists: Vec<PrefixList>,
+    /// Groups, in file order; `default` is always among them.
+    pub groups: Vec<SecurityGroup>,
+    /// Interfaces, in file order.
+    pub interfaces: Vec<Interface>,
+}
+
+/// A named list of CIDRs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefixList {
+    /// Unique in its VPC.
+    pub name: String,
+    /// Canonical, without duplicates.
+    pub cidrs: Vec<IpNet>,
+    /// What the list counts as towards the rules quota: its declared size, at least `cidrs.len()`.
+    pub max_entries: usize,
+}
+
+/// A named set of allow rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecurityGroup {
+    /// Unique in its VPC whatever the case.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// Rules for what arrives.
+    pub ingress: Vec<Rule>,
+    /// Rules for what leaves.
+    pub egress: Vec<Rule>,
+}
+
+/// One allow rule: one protocol match, one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// Which packets.
+    pub traffic: Traffic,
+    /// Which other end.
+    pub peer: Peer,
+    /// Free text.
+    pub description: String,
+}
+
+/// The protocol part of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Traffic {
+    /// Every protocol.
+    All,
+    /// TCP (6), UDP (17) or SCTP (132) with a range of destination ports.
+    Ports {
+        /// IP protocol number.
+        protocol: u8,
+        /// The first port.
+        first: u16,
+        /// The last port, not below `first`.
+        last: u16,
+    },
+    /// ICMP (1) or ICMPv6 (58).
+    Icmp {
+        /// IP protocol number.
+        protocol: u8,
+        /// `None`: every type. `Some((type, None))`: every code of it.
+        kind: Option<(u8, Option<u8>)>,
+    },
+    /// Any other protocol, by its number.
+    Protocol(u8),
+}
+
+/// What the other end must be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Peer {
+    /// An address range, canonical.
+    Cidr(IpNet),
+    /// The members of a group of the same VPC: index into [`Vpc::groups`].
+    Group(usize),
+    /// A prefix list of the same VPC: index into [`Vpc::prefix_lists`].
+    PrefixList(usize),
+}
+
+/// Which end of the device is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The device is the protected host's own NIC: what arrives on it is ingress.
+    Host,
+    /// The device is the host's end of a veth or tap: what arrives on it is the workload's egress.
+    Workload,
+}
+
+/// A protected network interface, or a member that lives elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Unique in the file.
+    pub name: String,
+    /// Its addresses and prefixes. Empty with `auto_addresses`, until the device tells them.
+    pub addresses: Vec<IpNet>,
+    /// `addresses: auto`: what the device has. Side `host` only.
+    pub auto_addresses: bool,
+    /// Indices into [`Vpc::groups`], sorted, at least one.
+    pub groups: Vec<usize>,
+    /// The devices it is attached to on this machine; none: it lives elsewhere.
+    pub devices: Vec<String>,
+    /// Which end is protected.
+    pub side: Side,
+    /// Whether sources are checked.
+    pub source_dest_check: bool,
+    /// The workload's MAC address, where given.
+    pub mac: Option<[u8; 6]>,
+    /// Idle timeouts, AWS's connection tracking specification.
+    pub timeouts: Timeouts,
+}
+
+/// Idle timeouts in seconds, with AWS's names, ranges and defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Timeouts {
+    /// 60 to 432000, default 432000.
+    pub tcp_established: u32,
+    /// 30 to 60, default 30.
+    pub udp: u32,
+    /// 60 to 180, default 180.
+    pub udp_stream: u32,
+}
+
+/// One line of `tests:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReachabilityTest {
+    /// Where the packet comes from.
+    pub from: Endpoint,
+    /// Where it goes to.
+    pub to: Endpoint,
+    /// The packet: `Ports` has `first == last`.
+    pub traffic: Traffic,
+    /// What must come out.
+    pub expect: Expect,
+    /// Line of the test in its file, 1-based.
+    pub line: usize,
+}
+
+/// One end of a [`ReachabilityTest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An interface: indices into [`Policy::vpcs`] and [`Vpc::interfaces`].
+    Interface {
+        /// Index into [`Policy::vpcs`].
+        vpc: usize,
+        /// Index into [`Vpc::interfaces`].
+        interface: usize,
+    },
+    /// Any other address.
+    Address(IpAddr),
+}
+
+/// The expected outcome of a [`ReachabilityTest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Allowed by both ends.
+    Allow,
+    /// Dropped by one of them.
+    Drop,
+}

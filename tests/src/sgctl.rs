@@ -1,0 +1,128 @@
+//! The built `sgctl`, run inside a namespace with pins, lock and history of its own.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    netns::Namespace,
+    process::{self, Output, Running},
+    stale::{BPFFS, unique_name},
+};
+
+/// Longest that one command may take: loading on a slow machine, verifier included.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A controller confined to a namespace. When dropped it detaches everything and removes its pins
+/// and directories; the namespace outlives it.
+#[derive(Debug)]
+pub struct Sgctl<'ns> {
+    namespace: &'ns Namespace,
+    program: PathBuf,
+    /// Holds what it pins; sgctl makes it.
+    pins: PathBuf,
+    /// Holds its lock, its history and files of the test.
+    dir: PathBuf,
+}
+
+impl<'ns> Sgctl<'ns> {
+    /// Prepares the sgctl that was built with this test; nothing runs yet.
+    ///
+    /// # Errors
+    /// When sgctl is not built, or bpffs not mounted.
+    pub fn new(namespace: &'ns Namespace) -> Result<Self> {
+        Self::with_program(namespace, program()?)
+    }
+
+    /// Prepares another program that takes sgctl's place, such as an older release.
+    ///
+    /// # Errors
+    /// When bpffs is not mounted.
+    pub fn with_program(namespace: &'ns Namespace, program: PathBuf) -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts").context("/proc/self/mounts")?;
+        let mounted = mounts.contains(&format!(" {BPFFS} bpf "));
+        ensure!(mounted, "{BPFFS} is not mounted: run `cargo xtask setup`");
+        let name = unique_name("sgctl");
+        let dir = env::temp_dir().join(&name);
+        fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
+        Ok(Self { namespace, program, pins: Path::new(BPFFS).join(name), dir })
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When it cannot be started or hangs; its exit code is for the test to judge.
+    pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Output> {
+        process::run(&mut self.command(args), LIMIT)
+    }
+
+    /// Starts one that goes on, such as `events -f`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Running> {
+        Running::start(&mut self.command(args))
+    }
+
+    /// Writes a policy file and returns its path.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn policy(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.dir.join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+
+    /// Where its pins are.
+    #[must_use]
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    /// The directory of this test's files, removed with it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.namespace.command(&self.program);
+        command.args(args);
+        command.env("SG_BPFFS", &self.pins);
+        command.env("SG_RUN", self.dir.join("run"));
+        command.env("SG_STATE", self.dir.join("state"));
+        command
+    }
+}
+
+impl Drop for Sgctl<'_> {
+    fn drop(&mut self) {
+        // Whatever it answers, the pins go, and with the last pin the programs.
+        if self.pins.exists() {
+            _ = self.run(["detach", "--all"]);
+            _ = fs::remove_dir_all(&self.pins);
+        }
+        _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Beside this test binary: target/PROFILE/deps/TEST and target/PROFILE/sgctl.
+fn program() -> Result<PathBuf> {
+    let test = env::current_exe().context("path of this test binary")?;
+    let profile = test.ancestors().nth(2).context("directory of this test binary")?;
+    let program = profile.join("sgctl");
+    ensure!(
+        program.is_file(),
+        "{} is not built: run `cargo xtask test`, or `cargo build` before `cargo test`",
+        program.display()
+    );
+    Ok(program)
+}

@@ -1,0 +1,41 @@
+//! `cargo xtask ci`: what a change must pass.
+
+use anyhow::{Context as _, Result};
+
+use crate::{cmd, setup::toolchain, test};
+
+/// Format, lints of the host crates, lints of the BPF crate, tests; the first failure ends it.
+///
+/// # Errors
+/// When one of them does.
+pub(crate) fn run() -> Result<()> {
+    cmd::run(cmd::cargo().args(["fmt", "--all", "--check"])).context("format: run `cargo fmt`")?;
+    cmd::run(cmd::cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]))
+        .context("lints of the host crates")?;
+    lint_ebpf().context("lints of sg-ebpf")?;
+    test::run(&test::Args::default())
+}
+
+/// Debian's BPF toolchain has no clippy, so two passes: clippy of the host's toolchain sees the
+/// same source compiled for the host, and the compiler's own lints run on the real target.
+fn lint_ebpf() -> Result<()> {
+    let clippy = ["clippy", "--package", "sg-ebpf", "--", "-D", "warnings"];
+    // The crate has its own panic handler and nothing to unwind with.
+    cmd::run(cmd::cargo().args(clippy).env("CARGO_PROFILE_DEV_PANIC", "abort"))?;
+
+    let toolchain = toolchain::find().context("no BPF toolchain")?;
+    let mut cargo = toolchain.command("cargo");
+    cargo.args(["rustc", "--package", "sg-ebpf", "--bin", "sg-ebpf", "--release"]);
+    cargo.args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"]);
+    // Its own directory: another compiler's output would evict the host's.
+    cargo.arg("--target-dir").arg(cmd::target_dir().join("xtask-bpf"));
+    cargo.args(["--", "-D", "warnings"]);
+    // The flags that aya-build passes.
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags());
+    cmd::run(&mut cargo)
+}
+
+fn rustflags() -> String {
+    let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    [arch.as_str(), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f")
+}

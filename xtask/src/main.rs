@@ -1,0 +1,58 @@
+//! Everything a developer or CI does to this workspace, as one program without shell scripts.
+//!
+//! It is the first thing that a fresh machine compiles, so its dependencies stay few. A subcommand
+//! is a module with an `Args` (where it takes any) and a `run`; adding one is a line in [`Command`]
+//! and a line in [`dispatch`].
+
+mod build;
+mod ci;
+mod cmd;
+mod privilege;
+mod setup;
+mod summary;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Set-up, build and tests of this workspace
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make this machine able to build and test (safe to repeat)
+    Setup,
+    /// Set up, then build the workspace
+    Build(build::Args),
+    /// Set up, then run every test
+    Test(test::Args),
+    /// Set up, then check format and lints, then run every test
+    Ci,
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    setup::run()?;
+    match command {
+        Command::Setup => Ok(()),
+        Command::Build(args) => build::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Ci => ci::run(),
+    }
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
