@@ -3,6 +3,8 @@
 //! An address holds its bytes in network order, in words: BPF moves words, and a key that is copied byte by
 //! byte needs more stack than a program has.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 /// Address family, as events and counters report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -45,15 +47,21 @@ pub trait Address: Copy + Eq + 'static {
     fn widen(self) -> [u32; 4];
     /// A number that depends on every bit.
     fn mix(self) -> u32;
+    /// Copies word by word; see [`crate::abi::FlowKey::assign`].
+    fn assign(&mut self, other: &Self);
 }
 
 /// An IPv4 address.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable,
+)]
 #[repr(transparent)]
 pub struct V4(u32);
 
 /// An IPv6 address.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable,
+)]
 #[repr(transparent)]
 pub struct V6([u32; 4]);
 
@@ -77,13 +85,8 @@ impl V6 {
     /// From bytes in network order.
     #[inline(always)]
     #[must_use]
-    pub const fn new(b: [u8; 16]) -> Self {
-        Self([
-            u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
-            u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
-            u32::from_ne_bytes([b[8], b[9], b[10], b[11]]),
-            u32::from_ne_bytes([b[12], b[13], b[14], b[15]]),
-        ])
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(zerocopy::transmute!(bytes))
     }
 
     /// The bytes in network order.
@@ -128,6 +131,11 @@ impl Address for V4 {
     fn mix(self) -> u32 {
         self.0
     }
+
+    #[inline(always)]
+    fn assign(&mut self, other: &Self) {
+        self.0 = other.0;
+    }
 }
 
 impl Address for V6 {
@@ -168,10 +176,20 @@ impl Address for V6 {
         let Self([a, b, c, d]) = self;
         a ^ b.rotate_left(8) ^ c.rotate_left(16) ^ d.rotate_left(24)
     }
+
+    #[inline(always)]
+    fn assign(&mut self, other: &Self) {
+        self.0[0] = other.0[0];
+        self.0[1] = other.0[1];
+        self.0[2] = other.0[2];
+        self.0[3] = other.0[3];
+    }
 }
 
 /// A 16-bit field in network byte order: a port, an ICMP identifier.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable,
+)]
 #[repr(transparent)]
 pub struct Be16(u16);
 

@@ -1,16 +1,20 @@
 //! The way of a packet: link layer, network header, infrastructure, flows, source check, rules. Each step
 //! stands in the file whose name says so; this one says in which order.
 
-use crate::abi::EventKind;
-use crate::conntrack::key::{Classified, classify};
-use crate::conntrack::track::{Passage, may_open};
+use crate::abi::{Event, EventKind};
+use crate::conntrack::key::classify;
+use crate::conntrack::track::may_open;
 use crate::judging::Judging;
-use crate::wire::ip::{IpHeader, Network};
+use crate::wire::ethernet::Network;
+use crate::wire::ip::IpVersion;
 use crate::wire::tcp::Kind;
 use crate::wire::transport::{self, Transport};
 use crate::wire::{arp, ethernet};
+use crate::verdict::Outcome;
+use crate::work::{Known, Scratch, Work};
 use crate::{
-    AddressTables, Be16, Decision, Direction, LinkLayer, Packet, Reason, Tables, V4, V6, Verdict, infrastructure,
+    Address, AddressTables, Decision, Direction, LinkLayer, Packet, Reason, TableError, Tables,
+    Verdict, infrastructure,
 };
 
 /// What is known of a packet before its first byte is read.
@@ -30,59 +34,20 @@ pub fn decide<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     tables: &T,
     context: &Context,
+    scratch: &mut Scratch,
 ) -> Decision {
-    let length = u32::try_from(packet.len()).unwrap_or(u32::MAX);
-    let mut subject = Subject { length, ..Subject::default() };
-    let judged = match context.direction {
-        Direction::Ingress => judge::<P, T, false>(packet, tables, context, &mut subject),
-        Direction::Egress => judge::<P, T, true>(packet, tables, context, &mut subject),
+    let outcome = match context.direction {
+        Direction::Ingress => judge::<P, T, false>(packet, tables, context, scratch),
+        Direction::Egress => judge::<P, T, true>(packet, tables, context, scratch),
     };
-    let decision = match judged {
-        Ok(decision) => decision,
-        Err(reason) => Decision::without_rule(reason),
-    };
-    tables.count(context.direction, decision.reason, length);
-    report(tables, context, decision, &subject);
+    let decision = outcome.decision();
+    tables.count(context.direction, decision.reason, length(packet));
     decision
 }
 
-/// What an event tells of a packet, as far as it could be read.
-#[derive(Debug, Clone, Copy, Default)]
-struct Subject {
-    local: [u32; 4],
-    remote: [u32; 4],
-    length: u32,
-    local_port: Be16,
-    remote_port: Be16,
-    protocol: u8,
-    family: u8,
-    icmp_type: u8,
-    icmp_code: u8,
-}
-
-/// Drops and the first packets of flows are worth an event; infrastructure traffic is only counted.
 #[inline(always)]
-fn report<T: Tables>(tables: &T, context: &Context, decision: Decision, subject: &Subject) {
-    let kind = match (decision.reason, decision.verdict()) {
-        (Reason::Rule, _) => EventKind::Allow,
-        (_, Verdict::Drop) => EventKind::Drop,
-        (_, Verdict::Allow) => return,
-    };
-    tables.emit(context.now, kind, |event| {
-        event.local = subject.local;
-        event.remote = subject.remote;
-        event.rule = decision.rule;
-        event.length = subject.length;
-        event.slot = tables.attachment().slot;
-        event.local_port = subject.local_port.get();
-        event.remote_port = subject.remote_port.get();
-        event.protocol = subject.protocol;
-        event.family = subject.family;
-        event.reason = decision.reason as u8;
-        event.direction = context.direction as u8;
-        event.icmp_type = subject.icmp_type;
-        event.icmp_code = subject.icmp_code;
-    });
+fn length<P: Packet + ?Sized>(packet: &P) -> u32 {
+    u32::try_from(packet.len()).unwrap_or(u32::MAX)
 }
 
 #[inline(always)]
@@ -90,129 +55,165 @@ fn judge<P: Packet + ?Sized, T: Tables, const EGRESS: bool>(
     packet: &P,
     tables: &T,
     context: &Context,
-    subject: &mut Subject,
-) -> Result<Decision, Reason> {
+    scratch: &mut Scratch,
+) -> Outcome {
     let generation = tables.generation();
-    let interface = tables.interface(generation).ok_or(Reason::NoPolicy)?;
-    if interface.policy == 0 {
-        return Err(Reason::NoPolicy);
-    }
-    let network = ethernet::locate(packet, context.link)?;
+    let interface = tables.interface(generation).unwrap_or_default();
     let judging =
         Judging::<P, T, EGRESS> { packet, tables, interface, generation, now: context.now };
-    if !judging.mac_is_legal(network.source) {
-        return Err(Reason::SourceCheck);
-    }
-    match network.ethertype {
-        ethernet::IPV4 => judging.ip::<V4>(network.offset, subject),
-        ethernet::IPV6 => judging.ip::<V6>(network.offset, subject),
-        ethernet::ARP => {
-            let arp = arp::parse(packet, network.offset)?;
-            Ok(Decision::without_rule(judging.arp(&arp, network.source)))
-        }
-        _ if judging.at_workload() => Err(Reason::Ethertype),
-        _ => Ok(Decision::without_rule(Reason::OtherEthertype)),
+    match judging.network(context) {
+        Ok(Network { ethertype: ethernet::IPV4, offset, .. }) => judging.ip(offset, &mut scratch.v4),
+        Ok(Network { ethertype: ethernet::IPV6, offset, .. }) => judging.ip(offset, &mut scratch.v6),
+        Ok(network) => judging.beside_ip(&network),
+        Err(reason) => judging.conclude(Outcome::without_rule(reason), |_event| {}),
     }
 }
 
 impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
-    /// A function of its own for each family, so that neither takes the other's place on the stack.
+    /// Down to the network header.
     #[inline(never)]
-    fn ip<A: Network>(&self, offset: usize, subject: &mut Subject) -> Result<Decision, Reason>
-    where
-        T: AddressTables<A>,
-    {
-        let header = A::parse(self.packet, offset)?;
-        describe_ip(subject, Self::DIRECTION, &header);
-        if header.fragment {
-            return Err(Reason::Fragment);
+    fn network(&self, context: &Context) -> Result<Network, Reason> {
+        if self.interface.policy == 0 {
+            return Err(Reason::NoPolicy);
         }
-        let transport = transport::parse(
-            self.packet,
-            A::FAMILY,
-            header.protocol,
-            header.payload,
-            header.payload_length,
-        )?;
-        describe_transport(subject, Self::DIRECTION, &transport);
-        if infrastructure::possible(header.protocol, &transport)
-            && let Some(reason) = self.infrastructure(&header, &transport)
-        {
-            return Ok(Decision::without_rule(reason));
-        }
-        self.flow(&header, &transport, subject.length)
+        let network = ethernet::locate(self.packet, context.link)?;
+        if self.mac_is_legal(network.source) { Ok(network) } else { Err(Reason::SourceCheck) }
     }
 
-    /// Flow tables first, then source check and rules.
-    #[inline(always)]
-    fn flow<A: Network>(
-        &self,
-        header: &IpHeader<A>,
-        transport: &Transport,
-        length: u32,
-    ) -> Result<Decision, Reason>
+    /// ARP, and whatever else is not IP.
+    #[inline(never)]
+    fn beside_ip(&self, network: &Network) -> Outcome {
+        let reason = match network.ethertype {
+            ethernet::ARP => match arp::parse(self.packet, network.offset) {
+                Ok(arp) => self.arp(&arp, network.source),
+                Err(reason) => reason,
+            },
+            _ if self.at_workload() => Reason::Ethertype,
+            _ => Reason::OtherEthertype,
+        };
+        self.conclude(Outcome::without_rule(reason), |_event| {})
+    }
+
+    #[inline(never)]
+    fn ip<A: IpVersion>(&self, offset: usize, work: &mut Work<A>) -> Outcome
     where
         T: AddressTables<A>,
     {
-        if let Transport::Tcp(segment) = transport
+        let outcome = match self.parse(offset, work).and_then(|()| self.flow(work)) {
+            Ok(outcome) => outcome,
+            Err(reason) => Outcome::without_rule(reason),
+        };
+        self.conclude(outcome, |event| describe(event, Self::DIRECTION, work))
+    }
+
+    /// Network and transport header, and the key of the flow.
+    #[inline(never)]
+    fn parse<A: IpVersion>(&self, offset: usize, work: &mut Work<A>) -> Result<(), Reason>
+    where
+        T: AddressTables<A>,
+    {
+        work.length = length(self.packet);
+        work.known = Known::Nothing;
+        A::parse(self.packet, offset, &mut work.header)?;
+        work.known = Known::Network;
+        if work.header.fragment {
+            return Err(Reason::Fragment);
+        }
+        transport::parse(self.packet, &work.header, &mut work.transport)?;
+        work.known = Known::Transport;
+        Ok(())
+    }
+
+    /// Infrastructure first, then flow tables, then source check and rules.
+    #[inline(always)]
+    fn flow<A: IpVersion>(&self, work: &mut Work<A>) -> Result<Outcome, Reason>
+    where
+        T: AddressTables<A>,
+    {
+        if infrastructure::possible(work.header.protocol, &work.transport)
+            && let Some(reason) = self.infrastructure(&work.header, &work.transport)
+        {
+            return Ok(Outcome::without_rule(reason));
+        }
+        if let Transport::Tcp(segment) = &work.transport
             && matches!(segment.kind(), Kind::Invalid)
         {
             return Err(Reason::TcpFlags);
         }
-        let slot = self.tables.attachment().slot;
-        let Classified { key, rule_port } =
-            classify(slot, Self::DIRECTION, header, transport).ok_or(Reason::IcmpError)?;
-        let passage = Passage { key, tag: key.tag(), transport, length };
-        match self.follow(&passage) {
-            Some(decision) => Ok(decision),
-            None => self.new_flow(&passage, rule_port),
+        classify(self.tables.attachment().slot, Self::DIRECTION, work)?;
+        match self.follow(work) {
+            Some(outcome) => Ok(outcome),
+            None => Ok(self.new_flow(work)),
         }
     }
 
     /// Off the fast path, with a stack frame of its own.
     #[inline(never)]
-    fn new_flow<A: Network>(
-        &self,
-        passage: &Passage<'_, A>,
-        rule_port: Be16,
-    ) -> Result<Decision, Reason>
+    fn new_flow<A: Address>(&self, work: &mut Work<A>) -> Outcome
     where
         T: AddressTables<A>,
     {
-        let key = &passage.key;
-        if !self.source_is_legal(key.local, key.remote) {
-            return Err(Reason::SourceCheck);
+        if !self.source_is_legal(work.key.local, work.key.remote) {
+            return Outcome::without_rule(Reason::SourceCheck);
         }
-        if !may_open(Self::DIRECTION, passage.transport, A::FAMILY) {
-            return Err(Reason::NoFlow);
+        if !may_open(Self::DIRECTION, &work.transport, A::FAMILY) {
+            return Outcome::without_rule(Reason::NoFlow);
         }
-        let rule = self.permit(key.remote, key.protocol, rule_port).ok_or(Reason::NoRule)?;
-        self.open(passage, rule).map_err(|_full| Reason::TableFull)?;
-        Ok(Decision { reason: Reason::Rule, rule })
+        let Some(rule) = self.permit(work.key.remote, work.key.protocol, work.rule_port) else {
+            return Outcome::without_rule(Reason::NoRule);
+        };
+        match self.open(work, rule) {
+            Ok(()) => Outcome::new(Reason::Rule, rule),
+            Err(TableError::Full) => Outcome::without_rule(Reason::TableFull),
+        }
+    }
+
+    /// Drops and the first packets of flows are worth an event; infrastructure traffic is only counted.
+    #[inline(always)]
+    fn conclude(&self, outcome: Outcome, describe: impl FnOnce(&mut Event)) -> Outcome {
+        let outcome = outcome.through(P::forget);
+        let decision = outcome.decision();
+        let kind = match (decision.reason, decision.verdict()) {
+            (Reason::Rule, _) => EventKind::Allow,
+            (_, Verdict::Drop) => EventKind::Drop,
+            (_, Verdict::Allow) => return outcome,
+        };
+        self.tables.emit(self.now, kind, |event| {
+            event.rule = decision.rule;
+            event.length = length(self.packet);
+            event.slot = self.tables.attachment().slot;
+            event.reason = decision.reason as u8;
+            event.direction = Self::DIRECTION as u8;
+            describe(event);
+        });
+        outcome
     }
 }
 
+/// Writes what could be read of a packet into its event.
 #[inline(always)]
-fn describe_ip<A: Network>(subject: &mut Subject, direction: Direction, header: &IpHeader<A>) {
+fn describe<A: Address>(event: &mut Event, direction: Direction, work: &Work<A>) {
+    if matches!(work.known, Known::Nothing) {
+        return;
+    }
     let (local, remote) = match direction {
-        Direction::Ingress => (header.destination, header.source),
-        Direction::Egress => (header.source, header.destination),
+        Direction::Ingress => (work.header.destination, work.header.source),
+        Direction::Egress => (work.header.source, work.header.destination),
     };
-    subject.local = local.widen();
-    subject.remote = remote.widen();
-    subject.protocol = header.protocol;
-    subject.family = A::FAMILY.number();
-}
-
-#[inline(always)]
-fn describe_transport(subject: &mut Subject, direction: Direction, transport: &Transport) {
-    let (source, destination) = match transport {
+    event.local = local.widen();
+    event.remote = remote.widen();
+    event.protocol = work.header.protocol;
+    event.family = A::FAMILY.number();
+    if !matches!(work.known, Known::Transport) {
+        return;
+    }
+    let (source, destination) = match &work.transport {
         Transport::Tcp(segment) => (segment.source, segment.destination),
         Transport::Udp(source, destination) => (*source, *destination),
         Transport::Sctp(head) => (head.source, head.destination),
         Transport::Icmp(message) => {
-            subject.icmp_type = message.kind;
-            subject.icmp_code = message.code;
+            event.icmp_type = message.kind;
+            event.icmp_code = message.code;
             return;
         }
         Transport::Other => return,
@@ -221,6 +222,6 @@ fn describe_transport(subject: &mut Subject, direction: Direction, transport: &T
         Direction::Ingress => (destination, source),
         Direction::Egress => (source, destination),
     };
-    subject.local_port = local;
-    subject.remote_port = remote;
+    event.local_port = local.get();
+    event.remote_port = remote.get();
 }

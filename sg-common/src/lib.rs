@@ -22,10 +22,12 @@ mod source_check;
 mod tables;
 mod verdict;
 pub mod wire;
+mod work;
 
 pub use address::{Address, Be16, Family, V4, V6};
 pub use decide::{Context, decide};
 pub use packet::{Bytes, LinkLayer, MAX_OFFSET, Packet};
 pub use wire::transport::Transport;
+pub use work::Scratch;
 pub use tables::{AddressTables, Attachment, ClockHand, Side, TableError, Tables};
 pub use verdict::{Decision, Direction, Reason, Verdict};

@@ -33,6 +33,21 @@ pub trait Packet {
     /// `N` bytes at `offset`, or `None` where the packet ends before their end.
     fn load<const N: usize>(&self, offset: usize) -> Option<Bytes<N>>;
 
+    /// The number, as it is. A kernel backend lets the verifier forget how it came about: in a loop over
+    /// headers every round then begins in the same state, and the sums of all rounds need not be followed
+    /// apart.
+    #[inline(always)]
+    fn forget(number: u64) -> u64 {
+        number
+    }
+
+    /// An offset that the caller knows not to exceed [`MAX_OFFSET`], and nothing else about it.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the mask has 14 bits")]
+    fn confine(offset: usize) -> usize {
+        Self::forget(offset as u64) as usize & MAX_OFFSET
+    }
+
     /// Length of the whole packet in bytes, link layer included.
     fn len(&self) -> usize;
 

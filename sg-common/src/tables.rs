@@ -49,8 +49,8 @@ pub trait AddressTables<A: Address> {
     /// # Errors
     /// [`TableError::Full`] when there is no room; nothing is evicted.
     fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), TableError>;
-    /// Removes an established flow.
-    fn remove_flow(&self, key: &FlowKey<A>);
+    /// Removes an established flow; whether it was there.
+    fn remove_flow(&self, key: &FlowKey<A>) -> bool;
 
     /// Looks a flow up that the end behind `opened` opened and that is not yet established.
     fn opening(&self, opened: Direction, key: &FlowKey<A>) -> Option<Self::FlowRef>;
@@ -67,10 +67,10 @@ pub trait AddressTables<A: Address> {
     /// Removes such a flow.
     fn remove_opening(&self, opened: Direction, key: &FlowKey<A>);
 
-    /// Element of the reclaiming clock.
-    fn clock(&self, hand: ClockHand) -> Option<ClockEntry<A>>;
+    /// Copies an element of the reclaiming clock, if its deadline has passed; whether it has.
+    fn clock(&self, hand: ClockHand, now: u64, element: &mut ClockEntry<A>) -> bool;
     /// Writes an element of the reclaiming clock.
-    fn set_clock(&self, hand: ClockHand, entry: &ClockEntry<A>);
+    fn set_clock(&self, hand: ClockHand, deadline: u64, key: &FlowKey<A>);
     /// Moves the hand by one and returns where it stood.
     fn advance_clock(&self) -> ClockHand;
     /// Adds to the number of established flows of other protocols than TCP and returns it as it was.

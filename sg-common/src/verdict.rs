@@ -174,3 +174,66 @@ impl Decision {
         self.reason.verdict()
     }
 }
+
+/// A [`Decision`] in one register: a BPF function returns one word, and a pair would come back through a
+/// pointer to the caller's stack, which the verifier refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcome(core::num::NonZeroU64);
+
+impl Outcome {
+    #[inline(always)]
+    pub(crate) const fn new(reason: Reason, rule: u32) -> Self {
+        match core::num::NonZeroU64::new((rule as u64) << 8 | reason as u64) {
+            Some(word) => Self(word),
+            // No reason has the number 0.
+            None => Self(core::num::NonZeroU64::MAX),
+        }
+    }
+
+    /// An outcome that no rule brought.
+    #[inline(always)]
+    pub(crate) const fn without_rule(reason: Reason) -> Self {
+        Self::new(reason, 0)
+    }
+
+    /// The same, its word passed through `forget`: behind it, the verifier follows one path instead of one
+    /// for each reason.
+    #[inline(always)]
+    pub(crate) fn through(self, forget: impl FnOnce(u64) -> u64) -> Self {
+        core::num::NonZeroU64::new(forget(self.0.get()))
+            .map_or(Self::without_rule(Reason::NoPolicy), Self)
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "each part takes its own bits back")]
+    pub(crate) const fn decision(self) -> Decision {
+        let word = self.0.get();
+        match Reason::from_number(word as u8) {
+            Some(reason) => Decision { reason, rule: (word >> 8) as u32 },
+            // Unreachable, and it fails closed.
+            None => Decision::without_rule(Reason::NoPolicy),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_keeps_reason_and_rule() {
+        for &reason in Reason::ALL {
+            for rule in [0, 1, u32::MAX] {
+                assert_eq!(Outcome::new(reason, rule).decision(), Decision { reason, rule });
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_and_reasons_go_together() {
+        for &reason in Reason::ALL {
+            assert_eq!(Reason::from_number(reason as u8), Some(reason));
+            assert!((reason as u32) < crate::abi::REASON_SLOTS && reason as u8 != 0);
+        }
+    }
+}

@@ -59,26 +59,26 @@ fn classify(ctx: &TcContext, direction: Direction) -> i32 {
 fn judge<C: EbpfContext, P: Packet>(ctx: &C, packet: &P, direction: Direction) -> Verdict {
     let link = if globals::link_is_ip() { LinkLayer::Ip } else { LinkLayer::Ethernet };
     let context = Context { direction, link, now: stream::now() };
-    let decision = decide(packet, &KernelTables, &context);
+    let Some(scratch) = tables::scratch() else { return Verdict::Drop };
+    let decision = decide(packet, &KernelTables, &context, scratch);
     if globals::replay() {
         stream::leave_decision(decision);
     }
     if globals::trace() {
-        trace(ctx, packet, direction, decision);
+        trace(ctx, direction, decision);
     }
     if globals::audit() { Verdict::Allow } else { decision.verdict() }
 }
 
 /// One line a packet. The branch to it hangs on a read-only global, so that the verifier removes it from
 /// programs that are loaded without `--trace`.
-#[inline(always)]
-fn trace<C: EbpfContext, P: Packet>(ctx: &C, packet: &P, direction: Direction, decision: Decision) {
+#[inline(never)]
+fn trace<C: EbpfContext>(ctx: &C, direction: Direction, decision: Decision) {
     info!(
         ctx,
-        "slot={} direction={} length={} reason={} rule={}",
+        "slot={} direction={} reason={} rule={}",
         globals::slot(),
         direction as u8,
-        packet.len(),
         decision.reason as u8,
         decision.rule
     );

@@ -6,10 +6,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sg_common::abi::{
-    AddressKey, ClassWord, ClockEntry, Counter, DecisionRecord, FlowCell, FlowKey, HostKey,
+    AddressKey, ClassWord, ClockEntry, Counter, DecisionRecord, Flow, FlowKey, HostKey,
     Interface, PermitKey, StreamCounters,
 };
-use sg_common::{V4, V6};
+use sg_common::{Scratch, V4, V6};
 
 use crate::atomic::Counter64;
 
@@ -36,17 +36,17 @@ pub(crate) static OWN_V4: LpmTrie<AddressKey<V4>, u32> = LpmTrie::pinned(1, BPF_
 pub(crate) static OWN_V6: LpmTrie<AddressKey<V6>, u32> = LpmTrie::pinned(1, BPF_F_NO_PREALLOC);
 
 #[map]
-pub(crate) static FLOWS_V4: HashMap<FlowKey<V4>, FlowCell> = HashMap::pinned(1, 0);
+pub(crate) static FLOWS_V4: HashMap<FlowKey<V4>, Flow> = HashMap::pinned(1, 0);
 #[map]
-pub(crate) static FLOWS_V6: HashMap<FlowKey<V6>, FlowCell> = HashMap::pinned(1, 0);
+pub(crate) static FLOWS_V6: HashMap<FlowKey<V6>, Flow> = HashMap::pinned(1, 0);
 #[map]
-pub(crate) static OPENED_IN_V4: LruHashMap<FlowKey<V4>, FlowCell> = LruHashMap::pinned(1, 0);
+pub(crate) static OPENED_IN_V4: LruHashMap<FlowKey<V4>, Flow> = LruHashMap::pinned(1, 0);
 #[map]
-pub(crate) static OPENED_IN_V6: LruHashMap<FlowKey<V6>, FlowCell> = LruHashMap::pinned(1, 0);
+pub(crate) static OPENED_IN_V6: LruHashMap<FlowKey<V6>, Flow> = LruHashMap::pinned(1, 0);
 #[map]
-pub(crate) static OPENED_OUT_V4: LruHashMap<FlowKey<V4>, FlowCell> = LruHashMap::pinned(1, 0);
+pub(crate) static OPENED_OUT_V4: LruHashMap<FlowKey<V4>, Flow> = LruHashMap::pinned(1, 0);
 #[map]
-pub(crate) static OPENED_OUT_V6: LruHashMap<FlowKey<V6>, FlowCell> = LruHashMap::pinned(1, 0);
+pub(crate) static OPENED_OUT_V6: LruHashMap<FlowKey<V6>, Flow> = LruHashMap::pinned(1, 0);
 #[map]
 pub(crate) static CLOCK_V4: Array<ClockEntry<V4>> = Array::pinned(1, 0);
 #[map]
@@ -64,6 +64,14 @@ pub(crate) static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(1, 0);
 pub(crate) static STREAM: PerCpuArray<StreamCounters> = PerCpuArray::pinned(1, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::pinned(4096, 0);
+
+/// Working memory of the packet at hand.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// A number that the verifier is to forget; see `packet.rs`.
+#[map]
+pub(crate) static NUMBER: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Test runs only: the time to judge by, and the decision taken.
 #[map]

@@ -9,14 +9,19 @@ use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_b
 use aya_ebpf::programs::{TcContext, XdpContext};
 use sg_common::{Bytes, MAX_OFFSET, Packet};
 
+use crate::maps::NUMBER;
+
 /// `N` bytes at `offset` of the linear part `start..end`.
 #[inline(always)]
 fn direct<const N: usize>(start: usize, end: usize, offset: usize) -> Option<Bytes<N>> {
     // The offset is bounded by a constant before it is added, or the verifier loses the pointer.
-    if offset > MAX_OFFSET || start + offset + N > end {
+    if offset > MAX_OFFSET {
         return None;
     }
     let from = start + offset;
+    if behind::<N>(from) > end {
+        return None;
+    }
     let mut bytes = MaybeUninit::<Bytes<N>>::uninit();
     let to = bytes.as_mut_ptr().cast::<u8>();
     let mut at = 0;
@@ -40,6 +45,35 @@ fn direct<const N: usize>(start: usize, end: usize, offset: usize) -> Option<Byt
             at += 1;
         }
         Some(bytes.assume_init())
+    }
+}
+
+/// `from + LENGTH`, opaque to the compiler: it would turn "from + 1 > end" into "from >= end", from which
+/// the verifier concludes nothing.
+#[inline(always)]
+fn behind<const LENGTH: usize>(from: usize) -> usize {
+    let mut sum = from;
+    // SAFETY: adds a constant to a register.
+    unsafe {
+        asm!(
+            "{sum} += {length}",
+            sum = inout(reg) sum,
+            length = const LENGTH,
+            options(nostack, nomem, pure, preserves_flags),
+        );
+    }
+    sum
+}
+
+/// See [`Packet::forget`]. Memory is what makes a number unknown: the verifier does not track what is
+/// written to a map.
+#[inline(always)]
+fn forgotten(number: u64) -> u64 {
+    let Some(place) = NUMBER.get_ptr_mut(0) else { return u64::MAX };
+    // SAFETY: the element is this processor's own, and programs do not nest on it.
+    unsafe {
+        place.write_volatile(number);
+        place.read_volatile()
     }
 }
 
@@ -117,6 +151,11 @@ impl Packet for XdpPacket<'_> {
     }
 
     #[inline(always)]
+    fn forget(number: u64) -> u64 {
+        forgotten(number)
+    }
+
+    #[inline(always)]
     fn len(&self) -> usize {
         self.length
     }
@@ -142,6 +181,11 @@ impl Packet for TcPacket<'_> {
             // SAFETY: the context is the kernel's, and the buffer is as long as the length says.
             copied(offset, |at, to, n| unsafe { bpf_skb_load_bytes(skb, at, to, n) })
         })
+    }
+
+    #[inline(always)]
+    fn forget(number: u64) -> u64 {
+        forgotten(number)
     }
 
     #[inline(always)]

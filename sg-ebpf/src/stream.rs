@@ -1,6 +1,7 @@
 //! What leaves the programs: events, counters, and decisions of test runs.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::maps::ring_buf::RingBufEntry;
 use sg_common::Decision;
 use sg_common::abi::{DecisionRecord, Event, EventKind, StreamCounters};
 
@@ -45,12 +46,31 @@ pub(crate) fn emit(time: u64, kind: EventKind, fill: impl FnOnce(&mut Event)) {
     let kind = if is_drop && globals::audit() { EventKind::Audit } else { kind };
     match EVENTS.reserve::<Event>(0) {
         Some(mut entry) => {
-            fill(entry.write(Event { time, kind: kind as u8, ..Event::default() }));
+            let event = zeroed(&mut entry);
+            event.time = time;
+            event.kind = kind as u8;
+            fill(event);
             entry.submit(0);
             counters.emitted += 1;
         }
         None => counters.lost += 1,
     }
+}
+
+/// Clears a record word by word, volatile: a whole zero value would be a call of `memset`, which on BPF is
+/// a loop over bytes.
+#[inline(always)]
+fn zeroed(entry: &mut RingBufEntry<Event>) -> &mut Event {
+    const WORDS: usize = size_of::<Event>() / 8;
+    let words = entry.as_mut_ptr().cast::<[u64; WORDS]>();
+    let mut index = 0;
+    while index < WORDS {
+        // SAFETY: the record is that many words long and aligned to one.
+        unsafe { (&raw mut (*words)[index]).write_volatile(0) };
+        index += 1;
+    }
+    // SAFETY: all of it has been written, and zero is a value of every field.
+    unsafe { entry.assume_init_mut() }
 }
 
 /// Takes one drop from the budget of the second in which it falls.

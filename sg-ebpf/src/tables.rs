@@ -7,13 +7,23 @@ use sg_common::abi::{
     InterfaceVersion, PermitKey, counter_index,
 };
 use sg_common::{
-    Address, AddressTables, Attachment, ClockHand, Direction, Reason, TableError, Tables, V4, V6,
+    Address, AddressTables, Attachment, ClockHand, Direction, Reason, Scratch, TableError, Tables, V4,
+    V6,
 };
 
 use crate::{globals, maps, stream};
 
 /// The maps of this program instance.
 pub(crate) struct KernelTables;
+
+/// Working memory for one packet.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut Scratch> {
+    let scratch = maps::SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: the element is this processor's own, programs do not nest on it, and this is the only
+    // reference that one makes.
+    Some(unsafe { &mut *scratch })
+}
 
 /// Retries of an insert that met a busy bucket.
 const RETRIES: u32 = 3;
@@ -44,19 +54,17 @@ macro_rules! address_tables {
                 let cell = maps::$flows.get_ptr(key)?;
                 // SAFETY: an element of a preallocated map stays mapped; its fields are atomics, and
                 // its tag tells when it was recycled.
-                Some(unsafe { &*cell })
+                Some(unsafe { &*cell.cast::<FlowCell>() })
             }
 
             #[inline(always)]
             fn insert_flow(&self, key: &FlowKey<$address>, flow: &Flow) -> Result<(), TableError> {
-                let cell = FlowCell::new(flow);
-                retry(|| maps::$flows.insert(key, &cell, u64::from(BPF_ANY)))
+                retry(|| maps::$flows.insert(key, flow, u64::from(BPF_ANY)))
             }
 
             #[inline(always)]
-            fn remove_flow(&self, key: &FlowKey<$address>) {
-                // Gone already: another processor was first.
-                let _gone = maps::$flows.remove(key);
+            fn remove_flow(&self, key: &FlowKey<$address>) -> bool {
+                maps::$flows.remove(key).is_ok()
             }
 
             #[inline(always)]
@@ -70,7 +78,7 @@ macro_rules! address_tables {
                     Direction::Egress => maps::$opened_out.get_ptr(key),
                 }?;
                 // SAFETY: as in `flow`.
-                Some(unsafe { &*cell })
+                Some(unsafe { &*cell.cast::<FlowCell>() })
             }
 
             #[inline(always)]
@@ -80,10 +88,9 @@ macro_rules! address_tables {
                 key: &FlowKey<$address>,
                 flow: &Flow,
             ) -> Result<(), TableError> {
-                let cell = FlowCell::new(flow);
                 retry(|| match opened {
-                    Direction::Ingress => maps::$opened_in.insert(key, &cell, u64::from(BPF_ANY)),
-                    Direction::Egress => maps::$opened_out.insert(key, &cell, u64::from(BPF_ANY)),
+                    Direction::Ingress => maps::$opened_in.insert(key, flow, u64::from(BPF_ANY)),
+                    Direction::Egress => maps::$opened_out.insert(key, flow, u64::from(BPF_ANY)),
                 })
             }
 
@@ -97,18 +104,31 @@ macro_rules! address_tables {
             }
 
             #[inline(always)]
-            fn clock(&self, hand: ClockHand) -> Option<ClockEntry<$address>> {
-                let entry = maps::$clock.get_ptr(hand.0)?;
+            fn clock(
+                &self,
+                hand: ClockHand,
+                now: u64,
+                element: &mut ClockEntry<$address>,
+            ) -> bool {
+                let Some(place) = maps::$clock.get_ptr(hand.0) else { return false };
                 // SAFETY: the element is mapped, and between two rounds of the hand it is its
                 // claimant's alone.
-                Some(unsafe { *entry })
+                let place = unsafe { &*place };
+                if place.deadline > now {
+                    return false;
+                }
+                element.deadline = place.deadline;
+                element.key.assign(&place.key);
+                true
             }
 
             #[inline(always)]
-            fn set_clock(&self, hand: ClockHand, entry: &ClockEntry<$address>) {
+            fn set_clock(&self, hand: ClockHand, deadline: u64, key: &FlowKey<$address>) {
                 if let Some(place) = maps::$clock.get_ptr_mut(hand.0) {
                     // SAFETY: as in `clock`.
-                    unsafe { *place = *entry };
+                    let place = unsafe { &mut *place };
+                    place.deadline = deadline;
+                    place.key.assign(key);
                 }
             }
 

@@ -1,3 +1,12 @@
 //! Userspace half of the security groups: policy compiler, loader, events and the `sgctl` command.
 
 pub mod policy;
+pub mod compile;
+
+pub mod diff;
+pub mod kernel;
+
+pub mod engine;
+
+pub mod cli;
+pub mod events;

@@ -218,6 +218,20 @@ impl FlowCell {
         self.deadline.get()
     }
 
+    /// The element of the reclaiming clock that the flow owns.
+    #[inline(always)]
+    #[must_use]
+    pub fn clock_slot(&self) -> u32 {
+        self.clock_slot.get()
+    }
+
+    /// Whether the flow has ended and only lingers.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state.get().to_le_bytes()[0] == FlowState::Closed as u8
+    }
+
     /// The tag of the flow that the cell holds now.
     #[inline(always)]
     #[must_use]
@@ -239,25 +253,24 @@ impl FlowCell {
     /// Writes what the machine may have changed, and only where it did: state, sequence numbers, and the
     /// deadline when it moved by more than a grain.
     #[inline(always)]
-    pub fn commit(&self, old: &Flow, new: &Flow) {
-        if old.state_word() != new.state_word() {
-            self.state.set(new.state_word());
+    pub fn commit(&self, flow: &Flow) {
+        set_changed(&self.state, flow.state_word());
+        set_changed(&self.end[0], flow.end[0]);
+        set_changed(&self.end[1], flow.end[1]);
+        set_changed(&self.ack[0], flow.ack[0]);
+        set_changed(&self.ack[1], flow.ack[1]);
+        let deadline = self.deadline.get();
+        if flow.deadline < deadline || flow.deadline > deadline + DEADLINE_GRAIN_NS {
+            self.deadline.set(flow.deadline);
         }
-        if old.end[0] != new.end[0] {
-            self.end[0].set(new.end[0]);
-        }
-        if old.end[1] != new.end[1] {
-            self.end[1].set(new.end[1]);
-        }
-        if old.ack[0] != new.ack[0] {
-            self.ack[0].set(new.ack[0]);
-        }
-        if old.ack[1] != new.ack[1] {
-            self.ack[1].set(new.ack[1]);
-        }
-        if new.deadline < old.deadline || new.deadline > old.deadline + DEADLINE_GRAIN_NS {
-            self.deadline.set(new.deadline);
-        }
+    }
+}
+
+/// Leaves the line clean where nothing changed.
+#[inline(always)]
+fn set_changed(word: &Word32, value: u32) {
+    if word.get() != value {
+        word.set(value);
     }
 }
 
@@ -306,7 +319,7 @@ mod tests {
         let cell = FlowCell::new(&old);
         cell.count(Direction::Egress, 60);
         let new = Flow { end: [1, 2], state: 4, epoch: 7, ..old };
-        cell.commit(&old, &new);
+        cell.commit(&new);
         let now = cell.snapshot();
         assert_eq!((now.packets, now.bytes), ([0, 1], [0, 60]));
         assert_eq!((now.end, now.state, now.epoch, now.deadline), ([1, 2], 4, 7, 100));
@@ -316,11 +329,11 @@ mod tests {
     fn deadlines_are_written_by_the_grain() {
         let old = Flow { deadline: 1000, ..Flow::default() };
         let cell = FlowCell::new(&old);
-        cell.commit(&old, &Flow { deadline: 1000 + DEADLINE_GRAIN_NS, ..old });
+        cell.commit(&Flow { deadline: 1000 + DEADLINE_GRAIN_NS, ..old });
         assert_eq!(cell.deadline(), 1000);
-        cell.commit(&old, &Flow { deadline: 1001 + DEADLINE_GRAIN_NS, ..old });
+        cell.commit(&Flow { deadline: 1001 + DEADLINE_GRAIN_NS, ..old });
         assert_eq!(cell.deadline(), 1001 + DEADLINE_GRAIN_NS);
-        cell.commit(&cell.snapshot(), &Flow { deadline: 5, ..old });
+        cell.commit(&Flow { deadline: 5, ..old });
         assert_eq!(cell.deadline(), 5, "shortening is never put off");
     }
 }

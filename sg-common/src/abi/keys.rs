@@ -82,6 +82,20 @@ pub struct PermitKey {
     pub port: Be16,
 }
 
+impl<A: Address> FlowKey<A> {
+    /// Copies field by field: a copy of the whole is a call of `memmove`, which on BPF is a loop over bytes.
+    #[inline(always)]
+    pub fn assign(&mut self, other: &Self) {
+        self.local.assign(&other.local);
+        self.remote.assign(&other.remote);
+        self.local_port = other.local_port;
+        self.remote_port = other.remote_port;
+        self.slot = other.slot;
+        self.protocol = other.protocol;
+        self.kind = other.kind;
+    }
+}
+
 impl PermitKey {
     /// Bits of a key that leaves the protocol open.
     pub const ANY_PROTOCOL_BITS: u32 = 72;

@@ -109,7 +109,7 @@ pub struct Interface {
 }
 
 /// Element of the reclaiming clock: the flow that owns it, and when to look at that flow again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ClockEntry<A> {
     /// Nanoseconds of the monotonic clock; 0: nobody owns it.

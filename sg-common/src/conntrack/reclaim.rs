@@ -5,94 +5,104 @@
 //! deadline lies ahead costs no hash lookup; one whose owner turns out alive gets its owner's deadline.
 //! The hand gives each element to one caller per round, so no two flows ever share one.
 
-use crate::abi::{ClockEntry, Flow, FlowKey};
+use crate::abi::{ClockEntry, FlowKey};
 use crate::conntrack::track::ended;
 use crate::wire::ip;
+use crate::work::Work;
 use crate::{Address, AddressTables, ClockHand, TableError, Tables};
 
 /// Elements looked at before the table counts as full.
 const PROBES: u32 = 32;
 
-/// Moves a flow among the established ones.
+/// Moves the flow in hand among the established ones.
 #[inline(always)]
 pub(crate) fn insert<A: Address, T: Tables + AddressTables<A>>(
     tables: &T,
-    key: &FlowKey<A>,
-    flow: &mut Flow,
+    work: &mut Work<A>,
     now: u64,
 ) -> Result<(), TableError> {
-    let other = key.protocol != ip::TCP;
+    let other = work.key.protocol != ip::TCP;
     if other && AddressTables::<A>::add_others(tables, 1) >= AddressTables::<A>::others_limit(tables) {
         AddressTables::<A>::add_others(tables, -1);
         return Err(TableError::Full);
     }
-    let placed = claim::<A, T>(tables, now).ok_or(TableError::Full).and_then(|hand| {
-        flow.clock_slot = hand.0;
-        tables.insert_flow(key, flow)?;
-        tables.set_clock(hand, &ClockEntry { deadline: flow.deadline, key: *key });
-        Ok(())
-    });
+    let placed = place(tables, work, now);
     if other && placed.is_err() {
         AddressTables::<A>::add_others(tables, -1);
     }
     placed
 }
 
+#[inline(always)]
+fn place<A: Address, T: Tables + AddressTables<A>>(
+    tables: &T,
+    work: &mut Work<A>,
+    now: u64,
+) -> Result<(), TableError> {
+    let hand = claim(tables, work, now).ok_or(TableError::Full)?;
+    work.flow.clock_slot = hand.0;
+    tables.insert_flow(&work.key, &work.flow)?;
+    tables.set_clock(hand, work.flow.deadline, &work.key);
+    Ok(())
+}
+
 /// Takes a flow out of the established ones. Its element is found unowned when the hand comes by.
 #[inline(always)]
 pub(crate) fn remove<A: Address, T: Tables + AddressTables<A>>(tables: &T, key: &FlowKey<A>) {
-    tables.remove_flow(key);
-    if key.protocol != ip::TCP {
+    // Two processors may both find a flow dead: only the one that removes it counts it.
+    if tables.remove_flow(key) && key.protocol != ip::TCP {
         AddressTables::<A>::add_others(tables, -1);
     }
 }
 
 /// Lets the hand look at a flow that has closed as soon as it may go.
 #[inline(always)]
-pub(crate) fn shorten<A: Address, T: Tables + AddressTables<A>>(
-    tables: &T,
-    key: &FlowKey<A>,
-    flow: &Flow,
-) {
-    tables.set_clock(
-        ClockHand(flow.clock_slot),
-        &ClockEntry { deadline: flow.deadline, key: *key },
-    );
+pub(crate) fn shorten<A: Address, T: Tables + AddressTables<A>>(tables: &T, work: &Work<A>) {
+    tables.set_clock(ClockHand(work.flow.clock_slot), work.flow.deadline, &work.key);
 }
 
 #[inline(always)]
-fn claim<A: Address, T: Tables + AddressTables<A>>(tables: &T, now: u64) -> Option<ClockHand> {
+fn claim<A: Address, T: Tables + AddressTables<A>>(
+    tables: &T,
+    work: &mut Work<A>,
+    now: u64,
+) -> Option<ClockHand> {
     for _ in 0..PROBES {
         let hand = AddressTables::<A>::advance_clock(tables);
-        let entry: ClockEntry<A> = tables.clock(hand)?;
-        if entry.deadline > now {
+        if !tables.clock(hand, now, &mut work.element) {
             continue;
         }
-        if entry.deadline == 0 {
+        if work.element.deadline == 0 {
             return Some(hand);
         }
-        match owner(tables, hand, &entry) {
-            Some(flow) if flow.deadline > now => {
-                tables.set_clock(hand, &ClockEntry { deadline: flow.deadline, ..entry });
-            }
-            Some(flow) => {
-                ended(tables, &entry.key, &flow, now);
-                remove(tables, &entry.key);
-                return Some(hand);
-            }
-            None => return Some(hand),
+        if let Some(deadline) = still_owned(tables, hand, &work.element, now) {
+            tables.set_clock(hand, deadline, &work.element.key);
+        } else {
+            return Some(hand);
         }
     }
     None
 }
 
-/// The flow that owns an element, if it is still there and still owns it.
+/// The deadline of the flow that owns an element, if it is alive; a dead one is taken out.
 #[inline(always)]
-fn owner<A: Address, T: Tables + AddressTables<A>>(
+fn still_owned<A: Address, T: Tables + AddressTables<A>>(
     tables: &T,
     hand: ClockHand,
-    entry: &ClockEntry<A>,
-) -> Option<Flow> {
-    let flow = tables.flow(&entry.key)?.snapshot();
-    (flow.clock_slot == hand.0 && flow.tag == entry.key.tag()).then_some(flow)
+    element: &ClockEntry<A>,
+    now: u64,
+) -> Option<u64> {
+    let cell = tables.flow(&element.key)?;
+    if cell.clock_slot() != hand.0 || cell.tag() != element.key.tag() {
+        return None;
+    }
+    let deadline = cell.deadline();
+    if deadline > now {
+        return Some(deadline);
+    }
+    if !cell.is_closed() {
+        ended(tables, &element.key, &cell, now);
+    }
+    remove(tables, &element.key);
+    None
 }

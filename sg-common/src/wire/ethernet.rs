@@ -73,6 +73,9 @@ fn locate_ethernet<P: Packet + ?Sized>(packet: &P) -> Result<Network, Reason> {
     if tags > MAX_VLAN_TAGS || ethertype == VLAN || ethertype == SERVICE_VLAN {
         return Err(Reason::VlanDepth);
     }
+    if offset > HEADER {
+        offset = P::confine(offset);
+    }
     Ok(Network { ethertype, offset, source })
 }
 

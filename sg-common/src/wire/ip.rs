@@ -32,13 +32,34 @@ pub struct IpHeader<A> {
     pub payload: usize,
     /// Bytes that follow and belong to the packet, without the link layer's padding.
     pub payload_length: usize,
+    /// Room for the options of IPv4 while they are read.
+    pub(crate) options: [u8; super::ipv4::MAX_OPTIONS],
+}
+
+impl<A: Default> Default for IpHeader<A> {
+    fn default() -> Self {
+        Self {
+            source: A::default(),
+            destination: A::default(),
+            protocol: 0,
+            hop_limit: 0,
+            fragment: false,
+            payload: 0,
+            payload_length: 0,
+            options: [0; super::ipv4::MAX_OPTIONS],
+        }
+    }
 }
 
 /// An address family whose header can be read.
-pub trait Network: Address {
-    /// Reads the header at `offset`.
+pub trait IpVersion: Address {
+    /// Reads the header at `offset` into `header`.
     ///
     /// # Errors
-    /// The reason to drop the packet.
-    fn parse<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<IpHeader<Self>, Reason>;
+    /// The reason to drop the packet; `header` is then not whole.
+    fn parse<P: Packet + ?Sized>(
+        packet: &P,
+        offset: usize,
+        header: &mut IpHeader<Self>,
+    ) -> Result<(), Reason>;
 }

@@ -1,13 +1,13 @@
 //! IPv4 (RFC 791).
 
 use super::be16;
-use super::ip::{IpHeader, Network};
+use super::ip::{IpHeader, IpVersion};
 use crate::{Packet, Reason, V4};
 
 /// Length of a header without options.
 pub const HEADER: usize = 20;
 /// Longest option area: fifteen words less the fixed five.
-const MAX_OPTIONS: usize = 40;
+pub const MAX_OPTIONS: usize = 40;
 /// Loose source and record route (RFC 791, section 3.1).
 const LOOSE_SOURCE_ROUTE: u8 = 131;
 /// Strict source and record route.
@@ -15,64 +15,83 @@ const STRICT_SOURCE_ROUTE: u8 = 137;
 /// More fragments follow, or the offset is not zero.
 const FRAGMENT_MASK: u16 = 0x3fff;
 
-impl Network for V4 {
+impl IpVersion for V4 {
     #[inline(always)]
-    fn parse<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<IpHeader<Self>, Reason> {
+    fn parse<P: Packet + ?Sized>(
+        packet: &P,
+        offset: usize,
+        header: &mut IpHeader<Self>,
+    ) -> Result<(), Reason> {
         let b = packet.load::<HEADER>(offset).ok_or(Reason::Malformed)?;
-        let header = usize::from(b[0] & 0x0f) * 4;
+        let length = usize::from(b[0] & 0x0f) * 4;
         let available = packet.len().checked_sub(offset).ok_or(Reason::Malformed)?;
         let total = match be16([b[2], b[3]]) {
             // The stack writes zero where a batch of segments is longer than the field can say.
             0 if packet.is_gso() => available,
             total => usize::from(total),
         };
-        if b[0] >> 4 != 4 || header < HEADER || total < header || total > available {
+        if b[0] >> 4 != 4 || length < HEADER || total < length || total > available {
             return Err(Reason::Malformed);
         }
-        if header > HEADER {
-            refuse_source_route(packet, offset + HEADER, header - HEADER)?;
+        if length > HEADER {
+            let (options, rest) = (offset + HEADER, length - HEADER);
+            refuse_source_route(packet, options, rest, &mut header.options)?;
         }
-        Ok(IpHeader {
-            source: Self::new([b[12], b[13], b[14], b[15]]),
-            destination: Self::new([b[16], b[17], b[18], b[19]]),
-            protocol: b[9],
-            hop_limit: b[8],
-            fragment: be16([b[6], b[7]]) & FRAGMENT_MASK != 0,
-            payload: offset + header,
-            payload_length: total - header,
-        })
+        header.source = Self::new([b[12], b[13], b[14], b[15]]);
+        header.destination = Self::new([b[16], b[17], b[18], b[19]]);
+        header.protocol = b[9];
+        header.hop_limit = b[8];
+        header.fragment = be16([b[6], b[7]]) & FRAGMENT_MASK != 0;
+        header.payload = offset + length;
+        header.payload_length = total - length;
+        Ok(())
     }
 }
 
-/// Walks the options. Both source route options end in a drop, and so does an option whose length is
-/// impossible, as hosts drop it too (RFC 1122, section 3.2.1.8).
-#[inline(always)]
+/// Reads the options, off the fast path. Both source route options end in a drop, and so does an option
+/// whose length is impossible, as hosts drop it too (RFC 1122, section 3.2.1.8).
+///
+/// The walk looks at every byte in turn and asks whether an option begins there: no index depends on the
+/// packet, so the verifier takes it as it stands.
+#[inline(never)]
 fn refuse_source_route<P: Packet + ?Sized>(
     packet: &P,
     options: usize,
     length: usize,
+    copy: &mut [u8; MAX_OPTIONS],
 ) -> Result<(), Reason> {
     let mut at = 0;
-    for _ in 0..MAX_OPTIONS {
+    while at < MAX_OPTIONS && at < length {
+        let word = packet.load::<4>(options + at).ok_or(Reason::Malformed)?;
+        copy[at] = word[0];
+        copy[at + 1] = word[1];
+        copy[at + 2] = word[2];
+        copy[at + 3] = word[3];
+        at += 4;
+    }
+    let length = P::confine(length);
+    // Bit n: an option begins at byte n.
+    let mut begins = 1_u64;
+    for at in 0..MAX_OPTIONS {
         if at >= length {
-            return Ok(());
+            break;
         }
-        let kind = packet.load::<1>(options + at).ok_or(Reason::Malformed)?;
-        match kind[0] {
-            0 => return Ok(()),
-            1 => at += 1,
+        if begins >> at & 1 == 0 {
+            continue;
+        }
+        let step = match copy[at] {
+            0 => break,
+            1 => 1,
             LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(Reason::SourceRoute),
-            _ => {
-                if length - at < 2 {
-                    return Err(Reason::Malformed);
-                }
-                let step = packet.load::<1>(options + at + 1).ok_or(Reason::Malformed)?[0];
-                if step < 2 || usize::from(step) > length - at {
-                    return Err(Reason::Malformed);
-                }
-                at += usize::from(step);
-            }
+            _ => match copy.get(at + 1) {
+                None | Some(0 | 1) => return Err(Reason::Malformed),
+                Some(&step) => usize::from(step),
+            },
+        };
+        if step > length - at {
+            return Err(Reason::Malformed);
         }
+        begins = P::forget(begins | 1 << (at + step));
     }
     Ok(())
 }
@@ -95,7 +114,8 @@ mod tests {
     }
 
     fn parse(bytes: &[u8]) -> Result<IpHeader<V4>, Reason> {
-        V4::parse(bytes, 0)
+        let mut header = IpHeader::default();
+        V4::parse(bytes, 0, &mut header).map(|()| header)
     }
 
     #[test]

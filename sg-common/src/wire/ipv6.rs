@@ -1,8 +1,10 @@
 //! IPv6 and its extension headers (RFC 8200).
 
+use zerocopy::FromBytes;
+
 use super::be16;
-use super::ip::{IpHeader, Network};
-use crate::{Packet, Reason, V6};
+use super::ip::{IpHeader, IpVersion};
+use crate::{Be16, MAX_OFFSET, Packet, Reason, V6};
 
 /// Length of the fixed header.
 pub const HEADER: usize = 40;
@@ -18,83 +20,65 @@ const DESTINATION: u8 = 60;
 /// More fragments follow, or the offset is not zero.
 const FRAGMENT_MASK: u16 = 0xfff9;
 
-impl Network for V6 {
+impl IpVersion for V6 {
     #[inline(always)]
-    fn parse<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<IpHeader<Self>, Reason> {
-        let b = packet.load::<HEADER>(offset).ok_or(Reason::Malformed)?;
-        let available =
-            packet.len().checked_sub(offset + HEADER).ok_or(Reason::Malformed)?;
-        let length = match be16([b[4], b[5]]) {
+    fn parse<P: Packet + ?Sized>(
+        packet: &P,
+        offset: usize,
+        header: &mut IpHeader<Self>,
+    ) -> Result<(), Reason> {
+        let bytes = packet.load::<HEADER>(offset).ok_or(Reason::Malformed)?;
+        let fixed: Fixed = zerocopy::transmute!(bytes.0);
+        let available = packet.len().checked_sub(offset + HEADER).ok_or(Reason::Malformed)?;
+        let length = match fixed.length.get() {
             // The stack writes zero where a batch of segments is longer than the field can say.
             0 if packet.is_gso() => available,
             length => usize::from(length),
         };
-        if b[0] >> 4 != 6 || length > available {
+        if fixed.version[0] >> 4 != 6 || length > available {
             return Err(Reason::Malformed);
         }
-        let start = offset + HEADER;
-        let chain = if is_extension(b[6]) {
-            walk(packet, b[6], start, length)?
-        } else {
-            Chain::new(b[6], start, length)
-        };
-        Ok(IpHeader {
-            source: address(&b.0, 8),
-            destination: address(&b.0, 24),
-            protocol: chain.protocol,
-            hop_limit: b[7],
-            fragment: chain.fragment,
-            payload: chain.offset,
-            payload_length: chain.remaining,
-        })
+        header.source = fixed.source;
+        header.destination = fixed.destination;
+        header.protocol = fixed.next_header;
+        header.hop_limit = fixed.hop_limit;
+        header.fragment = false;
+        header.payload = offset + HEADER;
+        header.payload_length = length;
+        if is_extension(header.protocol) { walk(packet, header) } else { Ok(()) }
     }
 }
 
-#[inline(always)]
-const fn address(b: &[u8; HEADER], at: usize) -> V6 {
-    V6::new([
-        b[at], b[at + 1], b[at + 2], b[at + 3], b[at + 4], b[at + 5], b[at + 6], b[at + 7],
-        b[at + 8], b[at + 9], b[at + 10], b[at + 11], b[at + 12], b[at + 13], b[at + 14], b[at + 15],
-    ])
+/// The fixed header.
+#[derive(FromBytes)]
+#[repr(C)]
+struct Fixed {
+    /// Version, traffic class, flow label.
+    version: [u8; 4],
+    length: Be16,
+    next_header: u8,
+    hop_limit: u8,
+    source: V6,
+    destination: V6,
 }
 
-/// Where the chain of extension headers has led so far.
-struct Chain {
-    protocol: u8,
-    offset: usize,
-    remaining: usize,
-    fragment: bool,
-    fragment_headers: u8,
-}
-
-impl Chain {
-    #[inline(always)]
-    const fn new(protocol: u8, offset: usize, remaining: usize) -> Self {
-        Self { protocol, offset, remaining, fragment: false, fragment_headers: 0 }
-    }
-}
-
-/// Off the fast path, with a stack frame of its own.
+/// Moves `header` to the end of the chain of extension headers. Off the fast path, with a stack frame of
+/// its own.
 #[inline(never)]
-fn walk<P: Packet + ?Sized>(
-    packet: &P,
-    protocol: u8,
-    offset: usize,
-    remaining: usize,
-) -> Result<Chain, Reason> {
-    let mut chain = Chain::new(protocol, offset, remaining);
+fn walk<P: Packet + ?Sized>(packet: &P, header: &mut IpHeader<V6>) -> Result<(), Reason> {
+    let mut fragment_headers = 0;
     for index in 0..MAX_EXTENSION_HEADERS {
-        if chain.fragment || !is_extension(chain.protocol) {
-            return Ok(chain);
+        if header.fragment || !is_extension(header.protocol) {
+            return Ok(());
         }
         // Hop-by-hop options stand first or nowhere (RFC 8200, section 4.1).
-        if chain.protocol == HOP_BY_HOP && index != 0 {
+        if header.protocol == HOP_BY_HOP && index != 0 {
             return Err(Reason::ExtensionHeaders);
         }
-        step(packet, &mut chain)?;
+        step(packet, header, &mut fragment_headers)?;
     }
-    if chain.fragment || !is_extension(chain.protocol) {
-        Ok(chain)
+    if header.fragment || !is_extension(header.protocol) {
+        Ok(())
     } else {
         Err(Reason::ExtensionHeaders)
     }
@@ -107,16 +91,20 @@ const fn is_extension(protocol: u8) -> bool {
 
 /// Passes one extension header.
 #[inline(always)]
-fn step<P: Packet + ?Sized>(packet: &P, chain: &mut Chain) -> Result<(), Reason> {
-    let b = packet.load::<8>(chain.offset).ok_or(Reason::ExtensionHeaders)?;
-    let length = match chain.protocol {
+fn step<P: Packet + ?Sized>(
+    packet: &P,
+    header: &mut IpHeader<V6>,
+    fragment_headers: &mut u8,
+) -> Result<(), Reason> {
+    let b = packet.load::<8>(header.payload).ok_or(Reason::ExtensionHeaders)?;
+    let length = match header.protocol {
         FRAGMENT => {
-            chain.fragment_headers += 1;
-            if chain.fragment_headers > 1 {
+            *fragment_headers += 1;
+            if *fragment_headers > 1 {
                 return Err(Reason::ExtensionHeaders);
             }
             // Neither offset nor more fragments: an atomic fragment, a whole packet (RFC 6946).
-            chain.fragment = be16([b[2], b[3]]) & FRAGMENT_MASK != 0;
+            header.fragment = be16([b[2], b[3]]) & FRAGMENT_MASK != 0;
             8
         }
         // RFC 4302: in words of four bytes, less two.
@@ -124,9 +112,14 @@ fn step<P: Packet + ?Sized>(packet: &P, chain: &mut Chain) -> Result<(), Reason>
         ROUTING if b[2] == 0 => return Err(Reason::SourceRoute),
         _ => (usize::from(b[1]) + 1) * 8,
     };
-    chain.protocol = b[0];
-    chain.offset += length;
-    chain.remaining = chain.remaining.checked_sub(length).ok_or(Reason::ExtensionHeaders)?;
+    header.protocol = b[0];
+    let next = header.payload + length;
+    if next > MAX_OFFSET {
+        return Err(Reason::ExtensionHeaders);
+    }
+    header.payload = P::confine(next);
+    header.payload_length =
+        header.payload_length.checked_sub(length).ok_or(Reason::ExtensionHeaders)?;
     Ok(())
 }
 
@@ -154,8 +147,9 @@ mod tests {
     }
 
     fn parse(bytes: &[u8]) -> Result<(u8, usize, usize, bool), Reason> {
-        V6::parse(bytes, 0)
-            .map(|h| (h.protocol, h.payload, h.payload_length, h.fragment))
+        let mut h = IpHeader::default();
+        V6::parse(bytes, 0, &mut h)
+            .map(|()| (h.protocol, h.payload, h.payload_length, h.fragment))
     }
 
     const OPTIONS: &[u8] = &[0, 1, 4, 0, 0, 0, 0];

@@ -1,7 +1,8 @@
 //! What stands behind the network header.
 
+use super::ip::IpHeader;
 use super::{icmp, ip, sctp, tcp};
-use crate::{Be16, Family, Packet, Reason};
+use crate::{Address, Be16, Family, Packet, Reason};
 
 /// Length of a UDP header.
 const UDP_HEADER: usize = 8;
@@ -21,46 +22,56 @@ pub enum Transport {
     Other,
 }
 
-/// Reads the transport header of `protocol` at `offset` of a payload of `length` bytes.
+/// Reads the transport header that `header` leads to, into `transport`.
 ///
 /// # Errors
-/// [`Reason::Malformed`] when it is truncated or a length cannot be.
+/// [`Reason::Malformed`] when it is truncated or a length cannot be; `transport` is then as it was.
 #[inline(always)]
-pub fn parse<P: Packet + ?Sized>(
+pub fn parse<A: Address, P: Packet + ?Sized>(
     packet: &P,
-    family: Family,
-    protocol: u8,
-    offset: usize,
-    length: usize,
-) -> Result<Transport, Reason> {
-    match (protocol, family) {
-        (ip::TCP, _) => tcp::parse(packet, offset, length).map(Transport::Tcp),
-        (ip::UDP, _) => udp(packet, offset, length),
-        (ip::SCTP, _) => sctp::parse(packet, offset, length).map(Transport::Sctp),
+    header: &IpHeader<A>,
+    transport: &mut Transport,
+) -> Result<(), Reason> {
+    let (offset, length) = (header.payload, header.payload_length);
+    // Each arm writes for itself: a value that joins them has parts that are undefined in some, which the
+    // verifier does not let a program store.
+    match (header.protocol, A::FAMILY) {
+        (ip::TCP, _) => *transport = Transport::Tcp(tcp::parse(packet, offset, length)?),
+        (ip::UDP, _) => udp(packet, offset, length, transport)?,
+        (ip::SCTP, _) => *transport = Transport::Sctp(sctp::parse(packet, offset, length)?),
         // ICMP inside IPv6 and ICMPv6 inside IPv4 are protocols like any other: no host listens.
         (ip::ICMP, Family::V4) | (ip::ICMPV6, Family::V6) => {
-            icmp::parse(packet, offset, length).map(Transport::Icmp)
+            *transport = Transport::Icmp(icmp::parse(packet, offset, length)?);
         }
-        _ => Ok(Transport::Other),
+        _ => *transport = Transport::Other,
     }
+    Ok(())
 }
 
 /// UDP (RFC 768). The length field covers header and data; zero is legal in jumbograms and in batches
 /// that the stack has yet to cut (RFC 2675).
 #[inline(always)]
-fn udp<P: Packet + ?Sized>(packet: &P, offset: usize, length: usize) -> Result<Transport, Reason> {
+fn udp<P: Packet + ?Sized>(
+    packet: &P,
+    offset: usize,
+    length: usize,
+    transport: &mut Transport,
+) -> Result<(), Reason> {
     let b = packet.load::<UDP_HEADER>(offset).ok_or(Reason::Malformed)?;
     let stated = usize::from(u16::from_be_bytes([b[4], b[5]]));
     let possible = stated >= UDP_HEADER && stated <= length || stated == 0 && packet.is_gso();
     if length < UDP_HEADER || !possible {
         return Err(Reason::Malformed);
     }
-    Ok(Transport::Udp(Be16::from_bytes([b[0], b[1]]), Be16::from_bytes([b[2], b[3]])))
+    let (source, destination) = ([b[0], b[1]], [b[2], b[3]]);
+    *transport = Transport::Udp(Be16::from_bytes(source), Be16::from_bytes(destination));
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{V4, V6};
 
     #[test]
     fn udp_lengths() {
@@ -69,18 +80,21 @@ mod tests {
         {
             let mut bytes = [0, 53, 4, 210, 0, 0, 0, 0];
             bytes[5] = stated;
-            assert_eq!(udp(bytes.as_slice(), 0, length).is_ok(), ok, "{stated} of {length}");
+            let mut transport = Transport::Other;
+            let parsed = udp(bytes.as_slice(), 0, length, &mut transport);
+            assert_eq!(parsed.is_ok(), ok, "{stated} of {length}");
         }
     }
 
     #[test]
     fn the_other_familys_icmp_is_another_protocol() {
         let bytes = [8_u8, 0, 0, 0, 0, 1, 0, 0];
-        for (family, protocol) in [(Family::V6, ip::ICMP), (Family::V4, ip::ICMPV6)] {
-            assert_eq!(
-                parse(bytes.as_slice(), family, protocol, 0, 8),
-                Ok(Transport::Other)
-            );
-        }
+        let mut transport = Transport::Udp(Be16::new(1), Be16::new(2));
+        let v4 = IpHeader::<V4> { protocol: ip::ICMPV6, payload_length: 8, ..Default::default() };
+        assert_eq!(parse(bytes.as_slice(), &v4, &mut transport), Ok(()));
+        assert_eq!(transport, Transport::Other);
+        let v6 = IpHeader::<V6> { protocol: ip::ICMP, payload_length: 8, ..Default::default() };
+        assert_eq!(parse(bytes.as_slice(), &v6, &mut transport), Ok(()));
+        assert_eq!(transport, Transport::Other);
     }
 }

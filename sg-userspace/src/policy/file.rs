@@ -42,11 +42,16 @@ pub enum FileError {
 ///
 /// [`FileError::Rejected`] when the text was read; the others when it was not.
 pub fn load_file(path: &Path) -> Result<Loaded, FileError> {
-    let text = read(path)?;
+    let text = read_file(path)?;
     Ok(load(&path.display().to_string(), &text)?)
 }
 
-fn read(path: &Path) -> Result<String, FileError> {
+/// Reads the text of a policy file, once: it may be a pipe.
+///
+/// # Errors
+///
+/// Every [`FileError`] but [`FileError::Rejected`].
+pub fn read_file(path: &Path) -> Result<String, FileError> {
     let failed = |source| FileError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;

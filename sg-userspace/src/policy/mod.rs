@@ -26,7 +26,7 @@ use diagnostic::Report;
 use source::{Source, Span};
 
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Place, Related, Severity};
-pub use file::{FileError, load_file};
+pub use file::{FileError, load_file, read_file};
 pub use model::Policy;
 pub use render::Style;
 pub use schema::schema;

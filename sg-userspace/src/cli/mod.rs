@@ -1,0 +1,122 @@
+//! The `sgctl` command: a file per verb, each from raw arguments to validated values to an answer.
+//!
+//! Data goes to standard output, talk to standard error. The exit code is 0 for yes, 1 for an error,
+//! 2 for wrong usage, 3 when the answer is no.
+
+mod attach;
+mod completions;
+mod detach;
+mod events;
+mod failure;
+mod logger;
+mod output;
+mod policy_file;
+mod schema;
+mod status;
+mod test_report;
+mod traffic;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use output::{Color, Format};
+
+/// Security groups for any Linux host, enforced in eBPF.
+#[derive(Debug, Parser)]
+#[command(name = "sgctl", version, propagate_version = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    global: Global,
+}
+
+const AFTER_HELP: &str = "\
+Data goes to standard output, everything else to standard error.
+Exit status: 0 yes, 1 error, 2 wrong usage, 3 the answer is no.
+Environment: SG_BPFFS (/sys/fs/bpf/sg), SG_RUN (/run/sg) and SG_STATE (/var/lib/sg) say where things live.";
+
+/// What every verb takes.
+#[derive(Debug, Clone, Copy, Args)]
+struct Global {
+    /// How data is written to standard output
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    /// Whether to use colours
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Color,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Validate(validate::Arguments),
+    Attach(Box<attach::Arguments>),
+    Detach(detach::Arguments),
+    Status(status::Arguments),
+    Events(events::Arguments),
+    Schema(schema::Arguments),
+    Completions(completions::Arguments),
+}
+
+/// How a verb ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// Done, or the answer is yes.
+    Yes,
+    /// What is wrong has been told.
+    Refused,
+    /// The answer is no.
+    No,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Yes => Self::SUCCESS,
+            Exit::Refused => Self::FAILURE,
+            Exit::No => Self::from(3),
+        }
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    logger::start();
+    let Cli { verb, global } = Cli::parse();
+    match run(verb, global) {
+        Ok(exit) => exit.into(),
+        // Whoever read the answer has seen enough.
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            failure::tell(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Validate(arguments) => validate::run(&arguments, global),
+        Verb::Attach(arguments) => attach::run(&arguments, global),
+        Verb::Detach(arguments) => detach::run(&arguments, global),
+        Verb::Status(arguments) => status::run(&arguments, global),
+        Verb::Events(arguments) => events::run(&arguments, global),
+        Verb::Schema(arguments) => schema::run(&arguments),
+        Verb::Completions(arguments) => completions::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,68 @@
+//! Opening a policy file for a verb: its diagnostics told, its `tests:` run.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::Global;
+use crate::engine::{TestResult, run_tests};
+use crate::kernel::Device;
+use crate::policy::model::{Interface, Policy};
+use crate::policy::{FileError, load, read_file};
+
+/// A policy file that was taken.
+#[derive(Debug)]
+pub(super) struct PolicyFile {
+    pub(super) policy: Policy,
+    pub(super) text: String,
+}
+
+/// Opens a policy file, and tells its errors and warnings on standard error.
+pub(super) fn open(path: &Path, global: Global) -> Result<PolicyFile, FileError> {
+    let text = read_file(path)?;
+    let style = global.color.style(&io::stderr());
+    match load(&path.display().to_string(), &text) {
+        Ok(loaded) => {
+            eprint!("{}", loaded.warnings.render(style));
+            Ok(PolicyFile { policy: loaded.policy, text })
+        }
+        Err(rejected) => {
+            eprint!("{}", rejected.diagnostics.render(style));
+            Err(rejected.into())
+        }
+    }
+}
+
+/// What the devices of interfaces with `addresses: auto` have, as far as they are here; `instead` names
+/// the devices of interfaces that the command line attaches elsewhere.
+pub(super) fn device_addresses(
+    policy: &Policy,
+    instead: &BTreeMap<&str, Vec<&str>>,
+) -> BTreeMap<String, Vec<IpNet>> {
+    let of = |interface: &Interface| {
+        let named = interface.devices.iter().map(String::as_str).collect();
+        let devices = instead.get(interface.name.as_str()).cloned().unwrap_or(named);
+        let found = devices.into_iter().filter_map(|name| Device::open(name).ok()?.addresses().ok());
+        found.flatten().collect::<Vec<_>>()
+    };
+    interfaces(policy)
+        .filter(|interface| interface.auto_addresses)
+        .map(|interface| (interface.name.clone(), of(interface)))
+        .filter(|(_, addresses)| !addresses.is_empty())
+        .collect()
+}
+
+/// The interfaces of every VPC.
+pub(super) fn interfaces(policy: &Policy) -> impl Iterator<Item = &Interface> {
+    policy.vpcs.iter().flat_map(|vpc| &vpc.interfaces)
+}
+
+/// Runs `tests:` and sorts what came out.
+pub(super) fn test(
+    policy: &Policy,
+    addresses: &BTreeMap<String, Vec<IpNet>>,
+) -> anyhow::Result<Vec<TestResult>> {
+    Ok(run_tests(policy, addresses)?)
+}

@@ -1,0 +1,274 @@
+//! `sgctl status`: what is attached, whether it holds, and what it has seen.
+
+use serde::Serialize;
+use sg_common::abi::INTERFACE_FLAGS;
+
+use super::{Exit, Format, Global, output};
+use crate::compile::{InterfaceSpec, Origin, TableSpec};
+use crate::kernel::live::{AttachedDevice, Live};
+use crate::kernel::read::{self, HookStatus, ReasonCount, TableFill};
+use crate::kernel::stream::{self, StreamTotals};
+use crate::kernel::{Device, KernelError, Paths, require_root};
+
+/// Show what is attached, its counters and table fill
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sgctl status
+  sgctl status -o json | jq '.devices[] | select(.protected | not)'")]
+pub(super) struct Arguments {}
+
+/// What `status -o json` prints.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Status {
+    /// Path of the policy file in force; null when nothing is attached.
+    policy: Option<String>,
+    /// The attached devices.
+    devices: Vec<DeviceStatus>,
+    /// The interfaces that they are.
+    interfaces: Vec<InterfaceStatus>,
+    /// How full the kernel's tables are.
+    tables: Vec<TableFill>,
+    /// What became of all events; null when nothing is attached.
+    events: Option<StreamTotals>,
+    /// What to look at.
+    warnings: Vec<String>,
+}
+
+/// An attached device.
+#[derive(Debug, Serialize)]
+pub(super) struct DeviceStatus {
+    /// Its name.
+    pub(super) device: String,
+    /// What it is in the policy.
+    pub(super) interface: String,
+    /// `host` or `workload`.
+    pub(super) side: &'static str,
+    /// Where its programs sit, and which they are.
+    pub(super) hooks: Vec<HookStatus>,
+    /// Whether the device is there and has all its programs.
+    pub(super) protected: bool,
+    /// Inode of its network namespace.
+    pub(super) namespace: u64,
+    /// Whether that is the namespace this command ran in.
+    pub(super) here: bool,
+    /// Reports what it would drop, and drops nothing.
+    pub(super) audit: bool,
+    /// Traces every packet.
+    pub(super) trace: bool,
+    /// Drops reported per second and processor.
+    pub(super) drop_events: u32,
+    /// When it was attached, in seconds since 1970.
+    pub(super) since: u64,
+}
+
+/// An interface that has attached devices.
+#[derive(Debug, Serialize)]
+struct InterfaceStatus {
+    /// Its name.
+    interface: String,
+    /// Its VPC.
+    vpc: String,
+    /// Its groups.
+    groups: Vec<String>,
+    /// The infrastructure entries, and whether each is on.
+    infrastructure: Vec<Entry>,
+    /// Whether sources are checked.
+    source_dest_check: bool,
+    /// Packets by direction and reason, without those that never occurred.
+    counters: Vec<ReasonCount>,
+}
+
+/// An infrastructure entry.
+#[derive(Debug, Serialize)]
+struct Entry {
+    /// Its name in policy files.
+    name: &'static str,
+    /// Whether its traffic passes.
+    on: bool,
+}
+
+/// How many of [`INTERFACE_FLAGS`] are infrastructure entries: those before `source_dest_check`.
+const INFRASTRUCTURE_FLAGS: usize = 5;
+/// The entries of dialect `aws` that are implicit rules, in the order of the policy file's keys.
+const SERVICES: [&str; 5] = ["dns", "metadata", "time", "licences", "subnet_router"];
+
+pub(super) fn run(_: &Arguments, global: Global) -> anyhow::Result<Exit> {
+    require_root("read what is attached")?;
+    let paths = Paths::from_environment();
+    let status = read_status(&paths)?;
+    for warning in &status.warnings {
+        log::warn!("{warning}");
+    }
+    match global.output {
+        Format::Json => output::print_json(&status)?,
+        Format::Text => output::print(&text(&status))?,
+    }
+    Ok(Exit::Yes)
+}
+
+/// `host` or `workload`.
+pub(super) fn side_name(device: &AttachedDevice) -> &'static str {
+    if device.instance.workload { "workload" } else { "host" }
+}
+
+fn read_status(paths: &Paths) -> Result<Status, KernelError> {
+    let Some(live) = Live::read(paths)? else { return Ok(Status::default()) };
+    let devices: Vec<_> =
+        live.devices.iter().map(|device| DeviceStatus::new(paths, device)).collect();
+    let tables = read::table_fill(paths, &live)?;
+    let events = stream::totals(paths)?;
+    Ok(Status {
+        warnings: warnings(&devices, &tables, events),
+        interfaces: interfaces(paths, &live)?,
+        policy: Some(live.source.path),
+        devices,
+        tables,
+        events: Some(events),
+    })
+}
+
+impl DeviceStatus {
+    pub(super) fn new(paths: &Paths, device: &AttachedDevice) -> Self {
+        Self {
+            device: device.device.clone(),
+            interface: device.interface.clone(),
+            side: side_name(device),
+            hooks: read::hook_status(paths, device),
+            protected: device.is_protected(paths),
+            namespace: device.namespace,
+            here: device.namespace == Device::namespace_here(),
+            audit: device.instance.audit,
+            trace: device.instance.trace,
+            drop_events: device.instance.drop_budget,
+            since: device.since,
+        }
+    }
+}
+
+/// Every interface that some device is, once.
+fn interfaces(paths: &Paths, live: &Live) -> Result<Vec<InterfaceStatus>, KernelError> {
+    let attached = |spec: &InterfaceSpec| live.devices.iter().any(|one| one.interface == spec.name);
+    live.tables
+        .interfaces
+        .iter()
+        .filter(|(_, spec)| attached(spec))
+        .map(|(&slot, spec)| {
+            Ok(InterfaceStatus {
+                interface: spec.name.clone(),
+                vpc: spec.vpc_name.clone(),
+                groups: spec.groups.clone(),
+                infrastructure: infrastructure(&live.tables, spec),
+                source_dest_check: has_flag(spec, INFRASTRUCTURE_FLAGS),
+                counters: read::counters(paths, slot)?,
+            })
+        })
+        .collect()
+}
+
+fn has_flag(spec: &InterfaceSpec, bit: usize) -> bool {
+    spec.version.flags >> bit & 1 == 1
+}
+
+fn infrastructure(tables: &TableSpec, spec: &InterfaceSpec) -> Vec<Entry> {
+    let rules = tables.policies.get(&spec.version.policy).map(|policy| &policy.rules);
+    let implicit = |name: &str| {
+        rules.into_iter().flatten().filter_map(|rule| tables.rules.get(rule)).any(|rule| {
+            matches!(&rule.identity.origin, Origin::Infrastructure(entry) if entry == name)
+        })
+    };
+    let flags = INTERFACE_FLAGS.iter().take(INFRASTRUCTURE_FLAGS).enumerate();
+    flags
+        .map(|(bit, &name)| Entry { name, on: has_flag(spec, bit) })
+        .chain(SERVICES.map(|name| Entry { name, on: implicit(name) }))
+        .collect()
+}
+
+/// A table that is this full is worth a word.
+const NEARLY_FULL_PERCENT: u64 = 90;
+
+fn warnings(devices: &[DeviceStatus], tables: &[TableFill], events: StreamTotals) -> Vec<String> {
+    let unprotected = devices.iter().filter(|device| !device.protected).map(|device| {
+        let name = &device.device;
+        format!(
+            "{name} is UNPROTECTED: it has lost programs or was replaced; `sgctl detach {name}`, then attach it again"
+        )
+    });
+    let audit = devices.iter().filter(|device| device.audit).map(|device| {
+        format!("{} is attached with --audit: nothing is dropped there", device.device)
+    });
+    let full = tables
+        .iter()
+        .filter(|table| table.entries * 100 >= u64::from(table.capacity) * NEARLY_FULL_PERCENT)
+        .map(|table| format!("table {} is nearly full", table.table));
+    let lost = (events.lost > 0).then(|| {
+        format!("{} were lost because nobody read them", output::count(events.lost, "event"))
+    });
+    unprotected.chain(audit).chain(full).chain(lost).collect()
+}
+
+fn text(status: &Status) -> String {
+    let Some(policy) = &status.policy else { return "nothing is attached\n".to_owned() };
+    let mut text = format!("policy {policy}\n\n{}", devices_text(&status.devices));
+    for interface in &status.interfaces {
+        text.push('\n');
+        text.push_str(&interface_text(interface));
+    }
+    let mut table = output::table(["TABLE", "ENTRIES", "ROOM"]);
+    for fill in &status.tables {
+        table.add_row([fill.table.to_owned(), fill.entries.to_string(), fill.capacity.to_string()]);
+    }
+    text.push('\n');
+    text.push_str(&output::table_text(&table, ""));
+    let StreamTotals { emitted, suppressed, lost } = status.events.unwrap_or_default();
+    text + &format!("\nevents: {emitted} emitted, {suppressed} suppressed, {lost} lost\n")
+}
+
+fn devices_text(devices: &[DeviceStatus]) -> String {
+    let mut table = output::table(["DEVICE", "INTERFACE", "SIDE", "PROTECTED", "HOOKS", "NOTES"]);
+    for device in devices {
+        let hook = |hook: &HookStatus| match hook.program {
+            Some(program) => format!("{} (program {program})", hook.hook),
+            None => hook.hook.to_owned(),
+        };
+        let hooks: Vec<_> = device.hooks.iter().map(hook).collect();
+        let namespace = (!device.here).then(|| format!("namespace {}", device.namespace));
+        let audit = device.audit.then(|| "audit".to_owned());
+        let trace = device.trace.then(|| "trace".to_owned());
+        let notes: Vec<_> = [namespace, audit, trace].into_iter().flatten().collect();
+        table.add_row([
+            device.device.as_str(),
+            &device.interface,
+            device.side,
+            if device.protected { "yes" } else { "NO" },
+            &hooks.join(", "),
+            &notes.join(", "),
+        ]);
+    }
+    output::table_text(&table, "")
+}
+
+fn interface_text(interface: &InterfaceStatus) -> String {
+    let words = |on: bool| {
+        let entries = interface.infrastructure.iter().filter(|entry| entry.on == on);
+        let names: Vec<_> = entries.map(|entry| entry.name).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    let mut text = format!(
+        "interface {} in VPC {}: groups {}; source check {}\n",
+        interface.interface,
+        interface.vpc,
+        interface.groups.join(", "),
+        if interface.source_dest_check { "on" } else { "off" },
+    );
+    text += &format!("  infrastructure on: {}; off: {}\n", words(true), words(false));
+    if interface.counters.is_empty() {
+        return text + "  no packet yet\n";
+    }
+    let mut table = output::table(["DIRECTION", "VERDICT", "REASON", "PACKETS", "BYTES"]);
+    for count in &interface.counters {
+        let (packets, bytes) = (count.packets.to_string(), count.bytes.to_string());
+        table.add_row([count.direction, count.verdict, count.reason, &packets, &bytes]);
+    }
+    text + &output::table_text(&table, "  ")
+}

@@ -1,0 +1,162 @@
+//! From addresses to classes: which peers each address belongs to.
+//!
+//! Single members go into `hosts`, everything with a prefix into `cidrs`. A lookup there finds the longest
+//! prefix only, so each entry's class holds the peers of all shorter ones: prefixes either nest or are
+//! disjoint, so a walk in sorted order with a stack of what holds the current one sees each once.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::numbering::Numbering;
+use super::roles::{Roles, prefix};
+use super::spec::{AddressSpec, IpAddress, TableSpec};
+use super::{Compiler, Scope};
+use crate::policy::model::Peer;
+
+/// Numbers of the classes that hold a peer, by the peer's number.
+pub(super) type ClassesOf = HashMap<u32, Vec<u32>>;
+
+/// What one family's tables are made of.
+struct Draft<A> {
+    /// Single addresses and the index of the interface that has them.
+    hosts: Vec<(A, usize)>,
+    /// First address, length, peer.
+    prefixes: Vec<(A, u8, u32)>,
+}
+
+impl<A> Default for Draft<A> {
+    fn default() -> Self {
+        Self { hosts: Vec::new(), prefixes: Vec::new() }
+    }
+}
+
+#[derive(Default)]
+struct Drafts {
+    v4: Draft<Ipv4Addr>,
+    v6: Draft<Ipv6Addr>,
+}
+
+impl Compiler<'_> {
+    /// Enters every address that a local rule's peer holds.
+    pub(super) fn classes(&mut self, scope: &Scope<'_>, roles: &Roles) -> ClassesOf {
+        let named = |index| roles.peers.get(&Peer::Group(index)).copied();
+        let groups: Vec<Option<u32>> = (0..scope.vpc.groups.len()).map(named).collect();
+        let mut drafts = Drafts::default();
+        let mut members = Vec::with_capacity(scope.vpc.interfaces.len());
+        for (index, interface) in scope.vpc.interfaces.iter().enumerate() {
+            let of = interface.groups.iter().filter_map(|&group| groups[group]);
+            members.push(of.collect::<Vec<u32>>());
+            if !members[index].is_empty() {
+                for net in &scope.addresses[index] {
+                    drafts.member(net, index, &members[index]);
+                }
+            }
+        }
+        for (peer, &number) in &roles.peers {
+            match peer {
+                Peer::Cidr(net) => drafts.prefix(net, number),
+                Peer::PrefixList(list) => {
+                    // Everybody has permits of its own.
+                    let cidrs = scope.vpc.prefix_lists[*list].cidrs.iter();
+                    let shorter = cidrs.filter(|net| net.prefix_len() > 0);
+                    shorter.for_each(|net| drafts.prefix(net, number));
+                }
+                Peer::Group(_) => {}
+            }
+        }
+        let TableSpec { v4, v6, classes: used, .. } = &mut self.spec;
+        let mut pool = Pool { numbers: &mut self.numbers.classes, used, of_peer: ClassesOf::new() };
+        drafts.v4.enter(scope.number, &members, &mut pool, v4);
+        drafts.v6.enter(scope.number, &members, &mut pool, v6);
+        pool.of_peer
+    }
+}
+
+impl Drafts {
+    fn member(&mut self, net: &IpNet, interface: usize, groups: &[u32]) {
+        match net {
+            IpNet::V4(net) => self.v4.member(net.network(), net.prefix_len(), interface, groups),
+            IpNet::V6(net) => self.v6.member(net.network(), net.prefix_len(), interface, groups),
+        }
+    }
+
+    fn prefix(&mut self, net: &IpNet, peer: u32) {
+        match net {
+            IpNet::V4(net) => self.v4.prefixes.push((net.network(), net.prefix_len(), peer)),
+            IpNet::V6(net) => self.v6.prefixes.push((net.network(), net.prefix_len(), peer)),
+        }
+    }
+}
+
+/// The classes in use.
+struct Pool<'c> {
+    numbers: &'c mut Numbering<Vec<u32>>,
+    used: &'c mut BTreeMap<u32, Vec<u32>>,
+    of_peer: ClassesOf,
+}
+
+impl Pool<'_> {
+    /// The number of the class of these peers, sorted.
+    fn class(&mut self, peers: Vec<u32>) -> u32 {
+        let number = self.numbers.of(peers.clone());
+        if let Entry::Vacant(entry) = self.used.entry(number) {
+            for &peer in &peers {
+                self.of_peer.entry(peer).or_default().push(number);
+            }
+            entry.insert(peers);
+        }
+        number
+    }
+}
+
+impl<A: IpAddress> Draft<A> {
+    fn member(&mut self, address: A, length: u8, interface: usize, groups: &[u32]) {
+        if length == A::MAX_LENGTH {
+            self.hosts.push((address, interface));
+        } else {
+            self.prefixes.extend(groups.iter().map(|&group| (address, length, group)));
+        }
+    }
+
+    fn enter(
+        mut self,
+        vpc: u32,
+        members: &[Vec<u32>],
+        pool: &mut Pool<'_>,
+        tables: &mut AddressSpec<A>,
+    ) {
+        self.hosts.sort_unstable();
+        for run in self.hosts.chunk_by(|left, right| left.0 == right.0) {
+            let groups = run.iter().flat_map(|&(_, interface)| &members[interface]).copied();
+            let class = pool.class(sorted(groups.collect()));
+            tables.hosts.insert((vpc, run[0].0), class);
+        }
+        self.prefixes.sort_unstable();
+        self.prefixes.dedup();
+        let mut holding: Vec<(A, u8, Vec<u32>)> = Vec::new();
+        for run in self.prefixes.chunk_by(|left, right| (left.0, left.1) == (right.0, right.1)) {
+            let (address, length, _) = run[0];
+            while holding.last().is_some_and(|outer| address.masked(outer.1) != outer.0) {
+                holding.pop();
+            }
+            let inherited = holding.last().map_or(&[][..], |outer| &outer.2);
+            let own = run.iter().map(|&(_, _, peer)| peer);
+            let peers = sorted(inherited.iter().copied().chain(own).collect());
+            // What is no more than the next shorter prefix says needs no entry.
+            if peers.len() > inherited.len() {
+                let class = pool.class(peers.clone());
+                tables.cidrs.insert(prefix(vpc, address, length), class);
+                holding.push((address, length, peers));
+            }
+        }
+    }
+}
+
+fn sorted(mut peers: Vec<u32>) -> Vec<u32> {
+    peers.sort_unstable();
+    peers.dedup();
+    peers
+}

@@ -1,0 +1,155 @@
+//! Numbers that keep their meaning from one compilation to the next.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
+
+use sg_common::abi::CLASS_FIRST_FREE;
+
+use super::rule_info::{PeerSpec, RuleIdentity};
+use super::spec::{NextNumbers, PolicySpec, TableSpec};
+
+/// Numbers of one kind of content. Fresh ones rise, so that a number comes back only when all others
+/// have been used, and never while the previous spec holds it.
+#[derive(Debug)]
+pub(super) struct Numbering<K> {
+    known: HashMap<K, u32>,
+    taken: HashSet<u32>,
+    first: u32,
+    next: u32,
+}
+
+impl<K: Eq + Hash> Numbering<K> {
+    fn new(first: u32, next: u32, previous: impl Iterator<Item = (u32, K)>) -> Self {
+        let known: HashMap<K, u32> = previous.map(|(number, content)| (content, number)).collect();
+        let taken = known.values().copied().collect();
+        Self { known, taken, first, next: next.max(first) }
+    }
+
+    /// The number of this content.
+    pub(super) fn of(&mut self, content: K) -> u32 {
+        if let Some(&number) = self.known.get(&content) {
+            return number;
+        }
+        while self.taken.contains(&self.next) {
+            self.next = self.after(self.next);
+        }
+        let number = self.next;
+        self.next = self.after(number);
+        self.taken.insert(number);
+        self.known.insert(content, number);
+        number
+    }
+
+    fn after(&self, number: u32) -> u32 {
+        number.checked_add(1).unwrap_or(self.first)
+    }
+}
+
+/// Slots of interfaces: an array's indices, so the lowest free one.
+#[derive(Debug)]
+pub(super) struct Slots {
+    known: HashMap<(u32, String), u16>,
+    taken: HashSet<u16>,
+    next: u32,
+}
+
+impl Slots {
+    /// The slot of an interface of a VPC; `None` when all are taken.
+    pub(super) fn of(&mut self, vpc: u32, name: &str) -> Option<u16> {
+        let key = (vpc, name.to_owned());
+        if let Some(&slot) = self.known.get(&key) {
+            return Some(slot);
+        }
+        loop {
+            let slot = u16::try_from(self.next).ok()?;
+            self.next += 1;
+            if self.taken.insert(slot) {
+                self.known.insert(key, slot);
+                return Some(slot);
+            }
+        }
+    }
+}
+
+/// Every kind of number.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    pub(super) vpcs: Numbering<String>,
+    pub(super) peers: Numbering<PeerSpec>,
+    pub(super) classes: Numbering<Vec<u32>>,
+    pub(super) policies: Numbering<PolicySpec>,
+    pub(super) rules: Numbering<RuleIdentity>,
+    pub(super) slots: Slots,
+}
+
+impl Numbers {
+    /// Numbers as `previous` has them, and fresh ones for the rest.
+    pub(super) fn following(previous: &TableSpec) -> Self {
+        let next = previous.next;
+        let identities = previous.rules.iter().map(|(&n, rule)| (n, rule.identity.clone()));
+        let slots: HashMap<_, _> = previous
+            .interfaces
+            .iter()
+            .map(|(&slot, interface)| ((interface.vpc, interface.name.clone()), slot))
+            .collect();
+        Self {
+            vpcs: Numbering::new(1, next.vpc, contents(&previous.vpcs)),
+            peers: Numbering::new(1, next.peer, contents(&previous.peers)),
+            classes: Numbering::new(CLASS_FIRST_FREE, next.class, contents(&previous.classes)),
+            policies: Numbering::new(1, next.policy, contents(&previous.policies)),
+            rules: Numbering::new(1, next.rule, identities),
+            slots: Slots { taken: slots.values().copied().collect(), known: slots, next: 0 },
+        }
+    }
+
+    /// Where the next compilation goes on.
+    pub(super) fn next(&self) -> NextNumbers {
+        NextNumbers {
+            vpc: self.vpcs.next,
+            peer: self.peers.next,
+            class: self.classes.next,
+            policy: self.policies.next,
+            rule: self.rules.next,
+        }
+    }
+}
+
+fn contents<V: Clone>(table: &BTreeMap<u32, V>) -> impl Iterator<Item = (u32, V)> {
+    table.iter().map(|(&number, content)| (number, content.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_contents_keep_their_numbers_and_new_ones_get_fresh_ones() {
+        let mut numbers = Numbering::new(3, 8, [(4, "a"), (8, "b")].into_iter());
+        assert_eq!(["b", "c", "a", "d", "c"].map(|name| numbers.of(name)), [8, 9, 4, 10, 9]);
+        assert_eq!(numbers.next, 11);
+    }
+
+    #[test]
+    fn numbers_wrap_around_to_the_first_free_one() {
+        let mut numbers = Numbering::new(3, u32::MAX, [(3, "a")].into_iter());
+        assert_eq!(["b", "c"].map(|name| numbers.of(name)), [u32::MAX, 4]);
+    }
+
+    #[test]
+    fn slots_are_the_lowest_free_ones() {
+        let known = HashMap::from([((1, "b".to_owned()), 1)]);
+        let mut slots = Slots { known, taken: HashSet::from([1]), next: 0 };
+        assert_eq!(
+            ["a", "b", "c", "a"].map(|name| slots.of(1, name)),
+            [Some(0), Some(1), Some(2), Some(0)]
+        );
+        assert_eq!(slots.of(2, "b"), Some(3), "another VPC's interface is another one");
+    }
+
+    #[test]
+    fn slots_run_out() {
+        let mut slots = Slots { known: HashMap::new(), taken: HashSet::new(), next: 0xffff };
+        assert_eq!(slots.of(1, "a"), Some(0xffff));
+        assert_eq!(slots.of(1, "b"), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! Who is judged by which rules: local interfaces, their policies, the rules in those and the peers that
+//! the rules name, each with its number.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+
+use ipnet::{IpNet, Ipv4Net};
+use sg_common::Direction;
+use sg_common::abi::{InterfaceFlags, InterfaceVersion};
+
+use super::prefixes::{Pattern, patterns};
+use super::rule_info::{Everybody, Origin, PeerName, PeerSpec, RuleIdentity, RuleInfo};
+use super::spec::{InterfaceSpec, IpAddress, PolicySpec, Prefix, TableSpec};
+use super::{CompileError, Compiler, PeerNumbers, Scope, infrastructure};
+use crate::policy::model::{Dialect, Interface, Peer, Policy, Rule, SecurityGroup, Traffic, Vpc};
+
+/// The group that every VPC has.
+const DEFAULT_GROUP: &str = "default";
+
+/// What dialect `kakao` takes out of everybody.
+const LINK_LOCAL: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16));
+
+/// Rules and peers of one VPC's local policies.
+#[derive(Default)]
+pub(super) struct Roles {
+    /// Numbers of the policies.
+    pub(super) policies: Vec<u32>,
+    /// Rules by number.
+    pub(super) rules: HashMap<u32, CompiledRule>,
+    /// What those rules name.
+    pub(super) peers: PeerNumbers,
+}
+
+/// A rule as permits need it.
+pub(super) struct CompiledRule {
+    pub(super) direction: Direction,
+    pub(super) patterns: Vec<Pattern>,
+    pub(super) everybody: Everybody,
+    /// Numbers of the peers whose classes it allows.
+    pub(super) peers: Vec<u32>,
+}
+
+/// What a policy is made of, before it has a number.
+type Ingredients = (Vec<usize>, Vec<IpNet>);
+
+impl Compiler<'_> {
+    /// Numbers everything and enters the local interfaces, with their addresses, into the spec.
+    pub(super) fn roles(&mut self, scope: &Scope<'_>) -> Result<Roles, CompileError> {
+        let mut roles = Roles::default();
+        let rules = self.rules_of_groups(scope, &mut roles);
+        let services = infrastructure::services(self.policy.infrastructure, &scope.vpc.cidrs);
+        let services: Vec<u32> = services
+            .into_iter()
+            .map(|it| self.implicit(scope, it.entry, it.traffic, it.peer, &mut roles))
+            .collect();
+        let mut known: HashMap<Ingredients, u32> = HashMap::new();
+        for (index, interface) in scope.vpc.interfaces.iter().enumerate() {
+            if !self.is_local(interface) {
+                continue;
+            }
+            let routers = infrastructure::routers(self.policy.infrastructure, scope, index);
+            let ingredients = (interface.groups.clone(), routers);
+            let policy = match known.get(&ingredients) {
+                Some(&policy) => policy,
+                None => {
+                    let policy = self.policy(scope, &ingredients, &services, &rules, &mut roles);
+                    known.insert(ingredients, policy);
+                    policy
+                }
+            };
+            self.interface(scope, index, policy)?;
+        }
+        Ok(roles)
+    }
+
+    fn is_local(&self, interface: &Interface) -> bool {
+        self.surroundings.local.contains(&interface.name)
+    }
+
+    /// Numbers of the rules of each group that a local interface has.
+    fn rules_of_groups(
+        &mut self,
+        scope: &Scope<'_>,
+        roles: &mut Roles,
+    ) -> BTreeMap<usize, Vec<u32>> {
+        let local = scope.vpc.interfaces.iter().filter(|interface| self.is_local(interface));
+        let mut groups: BTreeMap<usize, Vec<u32>> =
+            local.flat_map(|interface| &interface.groups).map(|&it| (it, Vec::new())).collect();
+        let lists: Vec<Everybody> =
+            scope.vpc.prefix_lists.iter().map(|list| everybody_in(&list.cidrs)).collect();
+        for (&index, numbers) in &mut groups {
+            let group = &scope.vpc.groups[index];
+            let ingress = group.ingress.iter().map(|rule| (Direction::Ingress, rule));
+            let egress = group.egress.iter().map(|rule| (Direction::Egress, rule));
+            for (direction, rule) in ingress.chain(egress) {
+                let everybody = self.everybody(group, rule, &lists);
+                let identity = RuleIdentity {
+                    vpc: scope.vpc.name.clone(),
+                    origin: Origin::Group(group.name.clone()),
+                    direction,
+                    traffic: rule.traffic,
+                    peer: peer_name(scope.vpc, &rule.peer),
+                    everybody,
+                };
+                let info = RuleInfo { identity, description: rule.description.clone() };
+                numbers.push(self.rule(scope, info, &rule.peer, roles));
+            }
+        }
+        groups
+    }
+
+    /// What of a rule's peer is everybody.
+    fn everybody(&self, group: &SecurityGroup, rule: &Rule, lists: &[Everybody]) -> Everybody {
+        let found = match &rule.peer {
+            Peer::Cidr(net) => everybody_in(std::slice::from_ref(net)),
+            Peer::PrefixList(list) => lists[*list],
+            Peer::Group(_) => Everybody::default(),
+        };
+        let kakao = self.policy.dialect == Dialect::Kakao;
+        Everybody { link_local: kakao && found.v4 && group.name == DEFAULT_GROUP, ..found }
+    }
+
+    /// Numbers an infrastructure entry of a VPC.
+    fn implicit(
+        &mut self,
+        scope: &Scope<'_>,
+        entry: &str,
+        traffic: Traffic,
+        peer: IpNet,
+        roles: &mut Roles,
+    ) -> u32 {
+        let identity = RuleIdentity {
+            vpc: scope.vpc.name.clone(),
+            origin: Origin::Infrastructure(entry.to_owned()),
+            direction: Direction::Egress,
+            traffic,
+            peer: PeerName::Cidr(peer),
+            everybody: Everybody::default(),
+        };
+        let info = RuleInfo { identity, description: String::new() };
+        self.rule(scope, info, &Peer::Cidr(peer), roles)
+    }
+
+    fn rule(&mut self, scope: &Scope<'_>, info: RuleInfo, peer: &Peer, roles: &mut Roles) -> u32 {
+        let number = self.numbers.rules.of(info.identity.clone());
+        let RuleIdentity { direction, traffic, everybody, .. } = info.identity;
+        let mut peers = Vec::new();
+        if !matches!(peer, Peer::Cidr(net) if net.prefix_len() == 0) {
+            peers.push(self.peer(scope, peer, roles));
+        }
+        if everybody.link_local {
+            peers.push(self.peer(scope, &Peer::Cidr(LINK_LOCAL), roles));
+        }
+        let patterns = patterns(traffic);
+        roles.rules.insert(number, CompiledRule { direction, patterns, everybody, peers });
+        self.spec.rules.insert(number, info);
+        number
+    }
+
+    fn peer(&mut self, scope: &Scope<'_>, peer: &Peer, roles: &mut Roles) -> u32 {
+        if let Some(&number) = roles.peers.get(peer) {
+            return number;
+        }
+        let spec = PeerSpec { vpc: scope.number, name: peer_name(scope.vpc, peer) };
+        let number = self.numbers.peers.of(spec.clone());
+        self.spec.peers.insert(number, spec);
+        roles.peers.insert(peer.clone(), number);
+        number
+    }
+
+    fn policy(
+        &mut self,
+        scope: &Scope<'_>,
+        (groups, routers): &Ingredients,
+        services: &[u32],
+        rules: &BTreeMap<usize, Vec<u32>>,
+        roles: &mut Roles,
+    ) -> u32 {
+        let mut numbers = services.to_vec();
+        for group in groups {
+            numbers.extend_from_slice(&rules[group]);
+        }
+        for &router in routers {
+            numbers.push(self.implicit(scope, "subnet_router", Traffic::All, router, roles));
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let groups = group_names(scope.vpc, groups);
+        let spec = PolicySpec { vpc: scope.number, groups, rules: numbers };
+        let number = self.numbers.policies.of(spec.clone());
+        self.spec.policies.insert(number, spec);
+        roles.policies.push(number);
+        number
+    }
+
+    fn interface(
+        &mut self,
+        scope: &Scope<'_>,
+        index: usize,
+        policy: u32,
+    ) -> Result<(), CompileError> {
+        let interface = &scope.vpc.interfaces[index];
+        let slot = self.numbers.slots.of(scope.number, &interface.name);
+        let slot = slot.ok_or(CompileError::Interfaces(self.surroundings.local.len()))?;
+        for net in &scope.addresses[index] {
+            own(&mut self.spec, slot, net);
+        }
+        let spec = InterfaceSpec {
+            name: interface.name.clone(),
+            vpc: scope.number,
+            vpc_name: scope.vpc.name.clone(),
+            version: version(self.policy, interface, policy),
+            side: interface.side,
+            groups: group_names(scope.vpc, &interface.groups),
+            devices: interface.devices.clone(),
+        };
+        self.spec.interfaces.insert(slot, spec);
+        Ok(())
+    }
+}
+
+fn own(spec: &mut TableSpec, slot: u16, net: &IpNet) {
+    match net {
+        IpNet::V4(net) => spec.v4.own.insert(prefix(slot.into(), net.addr(), net.prefix_len())),
+        IpNet::V6(net) => spec.v6.own.insert(prefix(slot.into(), net.addr(), net.prefix_len())),
+    };
+}
+
+pub(super) fn prefix<A: IpAddress>(space: u32, address: A, length: u8) -> Prefix<A> {
+    Prefix { space, address: address.masked(length), length }
+}
+
+fn version(policy: &Policy, interface: &Interface, number: u32) -> InterfaceVersion {
+    let on = policy.infrastructure;
+    let flags = [
+        (on.arp, InterfaceFlags::ARP),
+        (on.dhcp, InterfaceFlags::DHCP),
+        (on.neighbour_discovery, InterfaceFlags::NEIGHBOUR_DISCOVERY),
+        (on.router_discovery, InterfaceFlags::ROUTER_DISCOVERY),
+        (on.multicast_listener, InterfaceFlags::MULTICAST_LISTENER),
+        (interface.source_dest_check, InterfaceFlags::SOURCE_CHECK),
+        (policy.dialect == Dialect::Kakao, InterfaceFlags::ANYONE_WITHOUT_LINK_LOCAL),
+        (interface.mac.is_some(), InterfaceFlags::MAC),
+    ];
+    let seconds = |timeout: u32| u16::try_from(timeout).unwrap_or(u16::MAX);
+    InterfaceVersion {
+        policy: number,
+        flags: flags.iter().filter(|(on, _)| *on).fold(0, |flags, (_, flag)| flags | flag),
+        tcp_established: interface.timeouts.tcp_established,
+        udp: seconds(interface.timeouts.udp),
+        udp_stream: seconds(interface.timeouts.udp_stream),
+        mac: interface.mac.unwrap_or_default(),
+        padding: [0; 2],
+    }
+}
+
+fn everybody_in(cidrs: &[IpNet]) -> Everybody {
+    let whole = |v4: bool| {
+        cidrs.iter().any(|net| net.prefix_len() == 0 && matches!(net, IpNet::V4(_)) == v4)
+    };
+    Everybody { v4: whole(true), v6: whole(false), link_local: false }
+}
+
+fn peer_name(vpc: &Vpc, peer: &Peer) -> PeerName {
+    match peer {
+        Peer::Cidr(net) => PeerName::Cidr(*net),
+        Peer::Group(index) => PeerName::Group(vpc.groups[*index].name.clone()),
+        Peer::PrefixList(index) => PeerName::PrefixList(vpc.prefix_lists[*index].name.clone()),
+    }
+}
+
+fn group_names(vpc: &Vpc, groups: &[usize]) -> Vec<String> {
+    groups.iter().map(|&index| vpc.groups[index].name.clone()).collect()
+}

@@ -1,0 +1,73 @@
+//! An event as one line of text.
+
+use std::fmt::{self, Display, Formatter};
+use std::net::{IpAddr, SocketAddr};
+
+use sg_common::abi::EventKind;
+
+use super::Record;
+
+impl Display for Record {
+    /// `12:03:04.123 drop ingress web tcp 198.51.100.7:51234 -> 10.0.0.5:22 no_rule 60 B`
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let Self { clock, verdict, direction, interface, .. } = self;
+        write!(formatter, "{clock} {verdict} {direction} {interface} ")?;
+        self.ends(formatter)?;
+        match self.kind {
+            EventKind::Allow => self.rule_or_reason(formatter)?,
+            EventKind::Drop | EventKind::Audit => formatter.write_str(self.reason)?,
+            EventKind::End => self.totals(formatter)?,
+        }
+        self.length.map_or(Ok(()), |length| write!(formatter, " {length} B"))
+    }
+}
+
+impl Record {
+    /// Protocol, source and destination, and a space behind them.
+    fn ends(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let (Some(protocol), Some(source), Some(destination)) =
+            (&self.protocol, self.source, self.destination)
+        else {
+            return formatter.write_str("not-ip ");
+        };
+        write!(
+            formatter,
+            "{protocol} {} -> {} ",
+            End(source, self.source_port),
+            End(destination, self.destination_port)
+        )?;
+        match (self.icmp_type, self.icmp_code) {
+            (Some(kind), Some(code)) => write!(formatter, "type {kind} code {code} "),
+            _ => Ok(()),
+        }
+    }
+
+    fn rule_or_reason(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match &self.rule {
+            Some(rule) => write!(formatter, "({rule})"),
+            None => formatter.write_str(self.reason),
+        }
+    }
+
+    fn totals(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let (Some(packets), Some(bytes)) = (self.packets, self.bytes) else { return Ok(()) };
+        write!(
+            formatter,
+            "in {} packets {} B, out {} packets {} B ",
+            packets.ingress, bytes.ingress, packets.egress, bytes.egress
+        )?;
+        self.rule_or_reason(formatter)
+    }
+}
+
+/// An address, with its port where there is one.
+pub(super) struct End(pub(super) IpAddr, pub(super) Option<u16>);
+
+impl Display for End {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Some(port) => SocketAddr::new(self.0, port).fmt(formatter),
+            None => self.0.fmt(formatter),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! System calls that aya does not make.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+
+use super::KernelError;
+
+/// Commands of bpf(2), `linux/bpf.h`.
+const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+/// `BPF_MAP_TYPE_ARRAY`.
+const ARRAY: u32 = 2;
+/// `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
+const ARRAY_OF_MAPS: u32 = 12;
+
+/// The head of the attributes of `BPF_MAP_CREATE`.
+#[repr(C)]
+struct Create {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner_map: u32,
+}
+
+/// The attributes of `BPF_MAP_UPDATE_ELEM`.
+#[repr(C)]
+struct Update {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Waits until every program run that had begun before the call has ended.
+///
+/// An update of a map of maps from userspace does exactly that before it returns, so that the inner map
+/// taken out is used by nobody (kernel/bpf/syscall.c, `maybe_wait_bpf_programs`). The two maps are made for
+/// the call and go with it.
+pub(super) fn wait_for_programs() -> Result<(), KernelError> {
+    let failed = |source| KernelError::Syscall { call: "grace period", source };
+    let inner = create(ARRAY, 0).map_err(failed)?;
+    let outer = create(ARRAY_OF_MAPS, descriptor(inner.as_raw_fd())).map_err(failed)?;
+    let key = 0_u32;
+    let value = descriptor(inner.as_raw_fd());
+    let update = Update {
+        map: descriptor(outer.as_raw_fd()),
+        padding: 0,
+        key: std::ptr::from_ref(&key) as u64,
+        value: std::ptr::from_ref(&value) as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &update).map_err(failed).map(|_zero| ())
+}
+
+fn create(map_type: u32, inner_map: u32) -> io::Result<OwnedFd> {
+    let create =
+        Create { map_type, key_size: 4, value_size: 4, max_entries: 1, flags: 0, inner_map };
+    let fd = bpf(BPF_MAP_CREATE, &create)?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the call has just returned this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn descriptor(fd: RawFd) -> u32 {
+    fd.cast_unsigned()
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
+    // SAFETY: the attributes are a prefix of the kernel's union of the length given, what they point at
+    // outlives the call, and the two commands in use write to none of it.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

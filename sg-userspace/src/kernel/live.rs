@@ -1,0 +1,162 @@
+//! What is in force: the policy, its tables with their numbers, and the attached devices.
+//!
+//! The state lies in a file per generation, and the generation word in the kernel says which file counts.
+//! A change writes the next generation's file before it flips the word, so that a process killed anywhere
+//! leaves a file that describes exactly what the kernel does.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::commit::Slots;
+use super::hooks::Attached;
+use super::maps::PolicyMaps;
+use super::{Device, Instance, KernelError, Paths, Sizes};
+use crate::compile::TableSpec;
+
+/// The policy file in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its path, as it was given.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A device that has programs of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedDevice {
+    /// Its name.
+    pub device: String,
+    /// Its index.
+    pub index: u32,
+    /// Inode of its network namespace: names and indices are unique only there.
+    pub namespace: u64,
+    /// The interface that it is attached as.
+    pub interface: String,
+    /// What its programs were told.
+    pub instance: Instance,
+    /// Its hooks.
+    pub attached: Attached,
+    /// When, in seconds since 1970.
+    pub since: u64,
+}
+
+impl AttachedDevice {
+    pub(super) fn new(
+        device: &Device,
+        interface: &str,
+        instance: Instance,
+        attached: Attached,
+    ) -> Self {
+        Self {
+            device: device.name.clone(),
+            index: device.index,
+            namespace: device.namespace,
+            interface: interface.to_owned(),
+            instance,
+            attached,
+            since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        }
+    }
+
+    /// Whether the device is there and has all its links. A device of another namespace cannot be seen
+    /// from here; its links go with it.
+    #[must_use]
+    pub fn is_protected(&self, paths: &Paths) -> bool {
+        let there = self.namespace != Device::namespace_here()
+            || Device::open(&self.device).is_ok_and(|device| device.index == self.index);
+        there && super::hooks::is_whole(paths, self.namespace, &self.device, &self.attached)
+    }
+}
+
+/// What is in force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    /// The policy.
+    pub source: Source,
+    /// Its tables.
+    pub tables: TableSpec,
+    /// Where in `classes` each address's word stands.
+    pub slots: Slots,
+    /// Sizes of the maps.
+    pub sizes: Sizes,
+    /// The attached devices.
+    pub devices: Vec<AttachedDevice>,
+}
+
+impl Live {
+    /// Reads what is in force; `None` when nothing is attached.
+    ///
+    /// # Errors
+    /// When maps are there and their state is not.
+    pub fn read(paths: &Paths) -> Result<Option<Self>, KernelError> {
+        if !paths.maps().join("GENERATION").exists() {
+            return Ok(None);
+        }
+        let generation = PolicyMaps::open(&paths.maps())?.generation()?;
+        let path = paths.live(generation);
+        let unusable = |why: String| KernelError::State { path: path.clone(), why };
+        let bytes = std::fs::read(&path).map_err(|error| unusable(error.to_string()))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| unusable(error.to_string()))
+    }
+
+    /// Reads what is in force, where there must be something.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and [`KernelError::NothingAttached`].
+    pub fn require(paths: &Paths) -> Result<Self, KernelError> {
+        Self::read(paths)?.ok_or(KernelError::NothingAttached)
+    }
+
+    /// Writes the file of a generation, whole or not at all.
+    pub(super) fn write(&self, paths: &Paths, generation: u64) -> Result<(), KernelError> {
+        let path = paths.live(generation);
+        let temporary = path.with_extension("tmp");
+        let failed = |error| KernelError::file("write", &path)(error);
+        super::paths::create_private(&paths.run).map_err(KernelError::file("make", &paths.run))?;
+        let bytes = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
+        let mut file = File::create(&temporary).map_err(failed)?;
+        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+        std::fs::rename(&temporary, &path).map_err(failed)?;
+        File::open(&paths.run).and_then(|directory| directory.sync_all()).map_err(failed)
+    }
+
+    /// Whether there are files of other generations: a command was interrupted.
+    pub(super) fn has_others(paths: &Paths, generation: u64) -> bool {
+        let kept = paths.live(generation);
+        files(paths).is_ok_and(|files| files.iter().any(|path| *path != kept))
+    }
+
+    /// Removes the files of every other generation.
+    pub(super) fn forget_others(paths: &Paths, generation: Option<u64>) -> Result<(), KernelError> {
+        let kept = generation.map(|generation| paths.live(generation));
+        for path in files(paths).map_err(KernelError::file("read", &paths.run))? {
+            if Some(&path) != kept.as_ref() {
+                std::fs::remove_file(&path).map_err(KernelError::file("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The attached device of this name in this namespace.
+    #[must_use]
+    pub fn device(&self, name: &str, namespace: u64) -> Option<&AttachedDevice> {
+        self.devices.iter().find(|one| one.device == name && one.namespace == namespace)
+    }
+}
+
+/// The files of all generations, whole or not.
+fn files(paths: &Paths) -> std::io::Result<Vec<std::path::PathBuf>> {
+    let entries = match std::fs::read_dir(&paths.run) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    Ok(entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("live."))
+        .map(|entry| entry.path())
+        .collect())
+}

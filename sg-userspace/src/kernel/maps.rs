@@ -1,0 +1,101 @@
+//! Typed handles of the pinned maps.
+
+use std::path::Path;
+
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use sg_common::abi::{
+    AddressKey, ClassWord, Counter, Flow, FlowKey, HostKey, Interface, PermitKey, StreamCounters,
+};
+use sg_common::{V4, V6};
+
+use super::KernelError;
+use super::pod::Abi;
+
+pub(super) type Lpm<K> = LpmTrie<MapData, Abi<K>, u32>;
+pub(super) type Hash<K, V> = HashMap<MapData, Abi<K>, V>;
+
+/// The maps that hold the policy.
+pub(super) struct PolicyMaps {
+    pub(super) generation: Array<MapData, u64>,
+    pub(super) interfaces: Array<MapData, Abi<Interface>>,
+    pub(super) classes: Array<MapData, Abi<ClassWord>>,
+    pub(super) permits: Lpm<PermitKey>,
+    pub(super) hosts_v4: Hash<HostKey<V4>, u32>,
+    pub(super) hosts_v6: Hash<HostKey<V6>, u32>,
+    pub(super) cidrs_v4: Lpm<AddressKey<V4>>,
+    pub(super) cidrs_v6: Lpm<AddressKey<V6>>,
+    pub(super) own_v4: Lpm<AddressKey<V4>>,
+    pub(super) own_v6: Lpm<AddressKey<V6>>,
+}
+
+/// Opens one pinned map as the type it must have.
+pub(super) fn open<M>(pins: &Path, name: &'static str) -> Result<M, KernelError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let failed = |source| KernelError::map("open", name, source);
+    let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
+    Map::from_map_data(data).and_then(M::try_from).map_err(failed)
+}
+
+impl PolicyMaps {
+    pub(super) fn open(pins: &Path) -> Result<Self, KernelError> {
+        Ok(Self {
+            generation: open(pins, "GENERATION")?,
+            interfaces: open(pins, "INTERFACES")?,
+            classes: open(pins, "CLASSES")?,
+            permits: open(pins, "PERMITS")?,
+            hosts_v4: open(pins, "HOSTS_V4")?,
+            hosts_v6: open(pins, "HOSTS_V6")?,
+            cidrs_v4: open(pins, "CIDRS_V4")?,
+            cidrs_v6: open(pins, "CIDRS_V6")?,
+            own_v4: open(pins, "OWN_V4")?,
+            own_v6: open(pins, "OWN_V6")?,
+        })
+    }
+
+    pub(super) fn generation(&self) -> Result<u64, KernelError> {
+        self.generation.get(&0, 0).map_err(|e| KernelError::map("read", "GENERATION", e))
+    }
+}
+
+/// The flow tables of one family.
+pub(super) struct FlowMaps<A: 'static>
+where
+    Abi<FlowKey<A>>: aya::Pod,
+{
+    pub(super) established: Hash<FlowKey<A>, Abi<Flow>>,
+    pub(super) opened_in: Hash<FlowKey<A>, Abi<Flow>>,
+    pub(super) opened_out: Hash<FlowKey<A>, Abi<Flow>>,
+}
+
+pub(super) fn flows_v4(pins: &Path) -> Result<FlowMaps<V4>, KernelError> {
+    Ok(FlowMaps {
+        established: open(pins, "FLOWS_V4")?,
+        opened_in: open(pins, "OPENED_IN_V4")?,
+        opened_out: open(pins, "OPENED_OUT_V4")?,
+    })
+}
+
+pub(super) fn flows_v6(pins: &Path) -> Result<FlowMaps<V6>, KernelError> {
+    Ok(FlowMaps {
+        established: open(pins, "FLOWS_V6")?,
+        opened_in: open(pins, "OPENED_IN_V6")?,
+        opened_out: open(pins, "OPENED_OUT_V6")?,
+    })
+}
+
+pub(super) fn counters(pins: &Path) -> Result<PerCpuArray<MapData, Abi<Counter>>, KernelError> {
+    open(pins, "COUNTERS")
+}
+
+pub(super) fn stream(
+    pins: &Path,
+) -> Result<PerCpuArray<MapData, Abi<StreamCounters>>, KernelError> {
+    open(pins, "STREAM")
+}
+
+pub(super) fn events(pins: &Path) -> Result<RingBuf<MapData>, KernelError> {
+    open(pins, "EVENTS")
+}

@@ -1,0 +1,238 @@
+//! Everything that talks to the kernel: the only files that import aya.
+//!
+//! A command opens the state of what is attached ([`live`]), works out what should be ([`crate::compile`]),
+//! writes the difference into the maps ([`commit`]) and moves links ([`hooks`]). Enforcement lives in pinned
+//! links and maps alone; no process of ours has to.
+
+mod bpf;
+pub mod commit;
+mod device;
+mod hooks;
+pub mod live;
+mod lock;
+mod maps;
+mod netlink;
+mod object;
+mod paths;
+mod pod;
+pub mod read;
+mod recover;
+pub mod run;
+pub mod session;
+pub mod stream;
+pub mod trace;
+
+use std::path::PathBuf;
+
+pub use device::Device;
+pub use hooks::{TcMode, Wanted, XdpMode};
+pub use lock::Lock;
+pub use object::{DEFAULT_DROP_BUDGET, Instance, Sizes};
+pub use paths::Paths;
+
+/// Why something could not be done. Each message says what and how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// Not root.
+    #[error(
+        "this needs root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON): the kernel refused to {doing}; try sudo"
+    )]
+    Privilege {
+        /// What was refused.
+        doing: &'static str,
+    },
+    /// A device that is not there.
+    #[error("there is no device {name:?} in this network namespace (there are: {have})")]
+    NoDevice {
+        /// Its name.
+        name: String,
+        /// What there is instead.
+        have: String,
+    },
+    /// A device whose packets cannot be read.
+    #[error(
+        "device {name:?} has link type {kind}, which is neither Ethernet nor IP; attach to the device above or below it"
+    )]
+    LinkLayer {
+        /// Its name.
+        name: String,
+        /// ARP hardware type.
+        kind: u16,
+    },
+    /// A device that did not do as told.
+    #[error("cannot {doing} device {name:?}")]
+    Device {
+        /// Its name.
+        name: String,
+        /// What failed.
+        doing: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another command holds the lock.
+    #[error("another sgctl (process {holder}) is at work; wait for it to end and try again")]
+    Busy {
+        /// Its process id.
+        holder: String,
+    },
+    /// A file or directory of ours.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// What failed.
+        doing: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// bpffs is not mounted.
+    #[error(
+        "{} is not on a BPF file system; mount one with `mount -t bpf bpf /sys/fs/bpf` (inside `ip netns exec` it is hidden: use `nsenter --net=` instead)",
+        path.display()
+    )]
+    NoBpffs {
+        /// Where pins should go.
+        path: PathBuf,
+    },
+    /// The object was refused.
+    #[error("the kernel does not take the BPF object; sgctl needs Linux 6.1 or newer with BTF and bpf(2)")]
+    Object(#[source] Box<aya::EbpfError>),
+    /// The object and this program do not belong together.
+    #[error("the BPF object has no {0}; rebuild sgctl")]
+    ObjectLacks(&'static str),
+    /// A program was refused.
+    #[error("the kernel does not take program {name}")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// Why, with the verifier's log.
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// A link that could not be made.
+    #[error("cannot attach to {hook} of {device}: {why}")]
+    Attach {
+        /// The device.
+        device: String,
+        /// The hook.
+        hook: &'static str,
+        /// Why and what to do.
+        why: String,
+    },
+    /// A map that could not be opened, read or written.
+    #[error("cannot {doing} map {map}")]
+    Map {
+        /// What failed.
+        doing: &'static str,
+        /// Which map.
+        map: &'static str,
+        /// Why.
+        source: Box<aya::maps::MapError>,
+    },
+    /// A table is too small for the policy.
+    #[error(
+        "the policy does not fit: {map} would hold {needed} entries and has room for {room}; detach everything and attach with larger tables (--max-{option})"
+    )]
+    Capacity {
+        /// Which map.
+        map: &'static str,
+        /// How many entries it would hold.
+        needed: u64,
+        /// How many it can.
+        room: u32,
+        /// The option that enlarges it.
+        option: &'static str,
+    },
+    /// State that does not fit the maps.
+    #[error(
+        "the state in {} is not usable: {why}; `sgctl detach --all` removes what is attached",
+        path.display()
+    )]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The device has programs of ours already.
+    #[error(
+        "{device} is attached already, as interface {interface:?}; `sgctl detach {device}` first"
+    )]
+    AttachedAlready {
+        /// The device.
+        device: String,
+        /// The interface.
+        interface: String,
+    },
+    /// The device has no programs of ours.
+    #[error("{device} is not attached{}", attached_hint(attached))]
+    NotAttached {
+        /// The device.
+        device: String,
+        /// What is.
+        attached: Vec<String>,
+    },
+    /// Nothing is attached at all.
+    #[error("nothing is attached; `sgctl attach` comes first")]
+    NothingAttached,
+    /// A different policy is in force.
+    #[error(
+        "another policy is in force on {attached}; detach everything first, or attach with the same file"
+    )]
+    AnotherPolicy {
+        /// The attached devices.
+        attached: String,
+    },
+    /// The policy and the request do not fit.
+    #[error("{0}")]
+    Request(String),
+    /// The compiler refused.
+    #[error(transparent)]
+    Compile(#[from] crate::compile::CompileError),
+    /// A trace that cannot be read.
+    #[error("cannot read the trace of {device}; is it attached with --trace?")]
+    Trace {
+        /// The device.
+        device: String,
+        /// Why.
+        source: Box<aya_log::Error>,
+    },
+    /// A system call of the small seam beside aya.
+    #[error("bpf({call}) failed")]
+    Syscall {
+        /// Which command.
+        call: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+fn attached_hint(attached: &[String]) -> String {
+    if attached.is_empty() {
+        "; nothing is".to_owned()
+    } else {
+        format!(" (attached: {})", attached.join(", "))
+    }
+}
+
+impl KernelError {
+    fn program(name: &'static str, source: aya::programs::ProgramError) -> Self {
+        Self::Program { name, source: Box::new(source) }
+    }
+
+    fn map(doing: &'static str, map: &'static str, source: aya::maps::MapError) -> Self {
+        Self::Map { doing, map, source: Box::new(source) }
+    }
+
+    fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { doing, path, source }
+    }
+}
+
+/// Refuses early, in one sentence, what the kernel would refuse later in many.
+///
+/// # Errors
+/// [`KernelError::Privilege`] for whoever is not root.
+pub fn require_root(doing: &'static str) -> Result<(), KernelError> {
+    if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(KernelError::Privilege { doing }) }
+}

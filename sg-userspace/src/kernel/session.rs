@@ -1,0 +1,334 @@
+//! Attaching and detaching: each a transaction that leaves nothing half-done.
+
+use super::commit::{Prepared, Slots, check_capacity};
+use super::hooks::{self, Wanted};
+use super::live::{AttachedDevice, Live, Source};
+use super::maps::PolicyMaps;
+use super::object::Object;
+use super::recover::{recover, restore};
+use super::{Device, Instance, KernelError, Lock, Paths, Sizes, require_root};
+use crate::compile::{Surroundings, TableSpec, compile};
+use crate::policy::Policy;
+use crate::policy::model::{Interface, Side};
+
+/// A device to attach, and as what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Name of the device.
+    pub device: String,
+    /// Name of the interface in the policy.
+    pub interface: String,
+    /// Another side than the policy says.
+    pub side: Option<Side>,
+}
+
+/// What `attach` was asked for.
+#[derive(Debug, Clone)]
+pub struct AttachRequest<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Its file.
+    pub source: Source,
+    /// The devices.
+    pub targets: Vec<Target>,
+    /// Which hooks.
+    pub hooks: Wanted,
+    /// Report drops, do not drop.
+    pub audit: bool,
+    /// Trace every packet.
+    pub trace: bool,
+    /// Take time from a map and leave decisions in one: for tests of the data plane.
+    pub replay: bool,
+    /// Drops reported per second and processor.
+    pub drop_budget: u32,
+    /// Sizes of the maps; they count when the first device is attached.
+    pub sizes: Sizes,
+}
+
+/// Attaches devices, all or none, and returns what was attached.
+///
+/// # Errors
+/// Any [`KernelError`]; then nothing has changed.
+pub fn attach(
+    paths: &Paths,
+    request: &AttachRequest<'_>,
+) -> Result<Vec<AttachedDevice>, KernelError> {
+    require_root("attach programs")?;
+    let devices = request
+        .targets
+        .iter()
+        .map(|target| Device::open(&target.device))
+        .collect::<Result<Vec<_>, _>>()?;
+    let _lock = Lock::take(&paths.lock())?;
+    let previous = open_live(paths)?;
+    refuse_conflicts(previous.as_ref(), request, &devices)?;
+    let tables = wanted_tables(previous.as_ref(), request, &devices)?;
+    let sizes = previous.as_ref().map_or(request.sizes, |live| live.sizes);
+    let empty = TableSpec::default();
+    let (old, slots) = previous
+        .as_ref()
+        .map_or((&empty, Slots::default()), |live| (&live.tables, live.slots.clone()));
+    check_capacity(old, &tables, &slots, &sizes)?;
+
+    let first = previous.is_none();
+    let live = Live {
+        source: request.source.clone(),
+        tables,
+        slots,
+        sizes,
+        devices: previous.as_ref().map_or_else(Vec::new, |live| live.devices.clone()),
+    };
+    let attempt = attach_all(paths, request, &devices, live, old);
+    match attempt {
+        Ok(attached) => Ok(attached),
+        Err(error) => {
+            let undone = if first {
+                remove_everything(paths)
+            } else {
+                previous.map_or(Ok(()), |mut live| put_back(paths, &mut live))
+            };
+            if let Err(second) = undone {
+                log::error!("and then, while putting things back: {second}");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What is in force, levelled if an earlier command was interrupted.
+fn open_live(paths: &Paths) -> Result<Option<Live>, KernelError> {
+    let mut live = Live::read(paths)?;
+    if let Some(live) = &mut live {
+        recover(paths, live)?;
+    } else {
+        // What the last reboot or an interrupted first attach has left.
+        remove_everything(paths)?;
+    }
+    Ok(live)
+}
+
+fn refuse_conflicts(
+    live: Option<&Live>,
+    request: &AttachRequest<'_>,
+    devices: &[Device],
+) -> Result<(), KernelError> {
+    let Some(live) = live else { return Ok(()) };
+    for device in devices {
+        if let Some(attached) = live.device(&device.name, device.namespace) {
+            return Err(KernelError::AttachedAlready {
+                device: device.name.clone(),
+                interface: attached.interface.clone(),
+            });
+        }
+    }
+    if live.source.text != request.source.text {
+        let attached: Vec<_> = live.devices.iter().map(|one| one.device.as_str()).collect();
+        return Err(KernelError::AnotherPolicy { attached: attached.join(", ") });
+    }
+    Ok(())
+}
+
+/// The tables for what is attached already and what is to be.
+fn wanted_tables(
+    live: Option<&Live>,
+    request: &AttachRequest<'_>,
+    devices: &[Device],
+) -> Result<TableSpec, KernelError> {
+    let mut policy = request.policy.clone();
+    for target in &request.targets {
+        if let (Some(side), Some(interface)) =
+            (target.side, find_interface_mut(&mut policy, &target.interface))
+        {
+            interface.side = side;
+        }
+    }
+    let mut surroundings =
+        Surroundings::of(request.targets.iter().map(|target| target.interface.as_str()));
+    for (target, device) in request.targets.iter().zip(devices) {
+        let addresses = surroundings.addresses.entry(target.interface.clone()).or_default();
+        addresses.extend(device.addresses()?);
+    }
+    for attached in live.into_iter().flat_map(|live| &live.devices) {
+        surroundings.local.insert(attached.interface.clone());
+        if let Ok(device) = Device::open(&attached.device) {
+            let addresses = surroundings.addresses.entry(attached.interface.clone()).or_default();
+            addresses.extend(device.addresses()?);
+        }
+    }
+    Ok(compile(&policy, &surroundings, live.map(|live| &live.tables))?)
+}
+
+fn find_interface_mut<'a>(policy: &'a mut Policy, name: &str) -> Option<&'a mut Interface> {
+    policy.vpcs.iter_mut().flat_map(|vpc| &mut vpc.interfaces).find(|one| one.name == name)
+}
+
+/// Loads, writes the policy, and only then attaches: no packet is judged by an empty table.
+fn attach_all(
+    paths: &Paths,
+    request: &AttachRequest<'_>,
+    devices: &[Device],
+    mut live: Live,
+    old: &TableSpec,
+) -> Result<Vec<AttachedDevice>, KernelError> {
+    make_directories(paths)?;
+    let mut loaded = Vec::new();
+    for (target, device) in request.targets.iter().zip(devices) {
+        let instance = instance(request, target, device, &live.tables)?;
+        loaded.push((instance, Object::open(&paths.maps(), &live.sizes, &instance)?));
+    }
+    let prepared =
+        Prepared::write(PolicyMaps::open(&paths.maps())?, old, &live.tables, &live.slots)?;
+    live.slots = prepared.slots.clone();
+    let generation = prepared.next_generation();
+    live.write(paths, generation)?;
+    prepared.flip()?;
+    Live::forget_others(paths, Some(generation))?;
+
+    let mut attached = Vec::new();
+    for ((target, device), (instance, object)) in
+        request.targets.iter().zip(devices).zip(&mut loaded)
+    {
+        let result = hooks::attach(object, paths, device, instance.workload, request.hooks);
+        match result {
+            Ok(hooks) => {
+                attached.push(AttachedDevice::new(device, &target.interface, *instance, hooks));
+            }
+            Err(error) => {
+                for done in &attached {
+                    detach_hooks(paths, done)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    live.devices.extend(attached.iter().cloned());
+    live.write(paths, generation)?;
+    Ok(attached)
+}
+
+fn instance(
+    request: &AttachRequest<'_>,
+    target: &Target,
+    device: &Device,
+    tables: &TableSpec,
+) -> Result<Instance, KernelError> {
+    let missing = || {
+        KernelError::Request(format!("the policy has no interface {:?}", target.interface))
+    };
+    let slot = tables.slot(&target.interface).ok_or_else(missing)?;
+    let interface = tables.interfaces.get(&slot).ok_or_else(missing)?;
+    let side = interface.attachment(slot).side;
+    Ok(Instance {
+        audit: request.audit,
+        trace: request.trace,
+        replay: request.replay,
+        drop_budget: request.drop_budget,
+        ..Instance::new(slot, interface.vpc, side, device.link)
+    })
+}
+
+/// Puts the policy that was in force back, after a change that failed half-way.
+fn put_back(paths: &Paths, live: &mut Live) -> Result<(), KernelError> {
+    let mut maps = PolicyMaps::open(&paths.maps())?;
+    let generation = maps.generation()? + 1;
+    live.write(paths, generation)?;
+    // Both versions are about to say the same, so the flip may come first or last.
+    restore(paths, live)?;
+    live.write(paths, generation)?;
+    maps.generation
+        .set(0, generation, 0)
+        .map_err(|e| KernelError::map("write", "GENERATION", e))?;
+    Live::forget_others(paths, Some(generation))
+}
+
+/// Takes one device off.
+///
+/// # Errors
+/// Any [`KernelError`]; [`KernelError::NotAttached`] when it has no programs of ours.
+pub fn detach(paths: &Paths, name: &str) -> Result<AttachedDevice, KernelError> {
+    require_root("detach programs")?;
+    let _lock = Lock::take(&paths.lock())?;
+    let mut live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
+    let here = Device::namespace_here();
+    // A device that has been removed or moved is still ours to forget: by name, if only one has it.
+    let same_name = || live.devices.iter().filter(|one| one.device == name);
+    let found = live
+        .device(name, here)
+        .or_else(|| same_name().next().filter(|_| same_name().count() == 1))
+        .cloned()
+        .ok_or_else(|| KernelError::NotAttached {
+            device: name.to_owned(),
+            attached: live.devices.iter().map(|one| one.device.clone()).collect(),
+        })?;
+    detach_hooks(paths, &found)?;
+    live.devices.retain(|one| *one != found);
+    if live.devices.is_empty() {
+        remove_everything(paths)?;
+    } else {
+        let generation = PolicyMaps::open(&paths.maps())?.generation()?;
+        live.write(paths, generation)?;
+    }
+    Ok(found)
+}
+
+/// Takes everything off and removes every trace: links, maps, state.
+///
+/// # Errors
+/// Any [`KernelError`].
+pub fn detach_all(paths: &Paths) -> Result<Vec<AttachedDevice>, KernelError> {
+    require_root("detach programs")?;
+    let _lock = Lock::take(&paths.lock())?;
+    // Also with a state that cannot be read: links and maps go by their pins.
+    let devices = match Live::read(paths) {
+        Ok(live) => live.map_or_else(Vec::new, |live| live.devices),
+        Err(error) => {
+            log::warn!("{error}");
+            Vec::new()
+        }
+    };
+    for device in &devices {
+        detach_hooks(paths, device)?;
+    }
+    remove_everything(paths)?;
+    Ok(devices)
+}
+
+fn detach_hooks(paths: &Paths, device: &AttachedDevice) -> Result<(), KernelError> {
+    hooks::detach(paths, device.namespace, &device.device, &device.attached)
+}
+
+fn make_directories(paths: &Paths) -> Result<(), KernelError> {
+    let parent = paths.bpffs.ancestors().skip(1).find(|one| one.exists());
+    let on_bpffs = parent.is_some_and(|parent| {
+        nix::sys::statfs::statfs(parent)
+            .is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
+    });
+    if !on_bpffs {
+        return Err(KernelError::NoBpffs { path: paths.bpffs.clone() });
+    }
+    for path in [paths.maps(), paths.links(), paths.run.clone()] {
+        super::paths::create_private(&path).map_err(KernelError::file("make", path))?;
+    }
+    Ok(())
+}
+
+/// Removes pins and state. A link that nothing pins is gone from its device.
+fn remove_everything(paths: &Paths) -> Result<(), KernelError> {
+    for path in [paths.links(), paths.maps()] {
+        if path.exists() {
+            for entry in std::fs::read_dir(&path)
+                .map_err(KernelError::file("read", &path))?
+                .flatten()
+            {
+                let pin = entry.path();
+                std::fs::remove_file(&pin).map_err(KernelError::file("unpin", &pin))?;
+            }
+            std::fs::remove_dir(&path).map_err(KernelError::file("remove", &path))?;
+        }
+    }
+    for path in [paths.version(), paths.bpffs.clone()] {
+        // Not empty: another version's pins are in it.
+        let _kept = std::fs::remove_dir(path);
+    }
+    Live::forget_others(paths, None)
+}
