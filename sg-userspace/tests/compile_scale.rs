@@ -45,7 +45,7 @@ fn rules(size: &Size, group: usize) -> Vec<Rule> {
     let rule = |index: usize| {
         let seed = group * size.rules_per_group + index;
         let first = u16::try_from(drawn(seed) % 50_000).expect("a port");
-        let last = first + if index % 4 == 0 { 100 } else { 0 };
+        let last = first + if index.is_multiple_of(4) { 100 } else { 0 };
         let peer = match index % 4 {
             0 | 1 => Peer::Group(drawn(seed + 1) % size.groups),
             2 if index == 2 => Peer::Cidr("10.0.0.0/8".parse().expect("a block")),
@@ -60,7 +60,7 @@ fn rules(size: &Size, group: usize) -> Vec<Rule> {
 
 fn interface(size: &Size, index: usize) -> Interface {
     let mut groups = vec![index % size.groups];
-    if index % 8 == 0 {
+    if index.is_multiple_of(8) {
         groups.push((index + index / size.groups + 1) % size.groups);
         groups.sort_unstable();
         groups.dedup();
