@@ -1,17 +1,19 @@
 //! Packets through the loaded programs without a device: BPF_PROG_TEST_RUN on maps of their own.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray, RingBuf};
+use aya::programs::{ProgramError, ProgramInfo, TestRun as _, TestRunOptions};
 use sg_common::abi::{Counter, DecisionRecord, Event};
 use sg_common::{Decision, Direction, LinkLayer, Reason};
 use zerocopy::FromBytes as _;
 
 use super::commit::{Prepared, Slots};
+use super::live::AttachedDevice;
 use super::maps::{self, PolicyMaps};
-use super::object::{Object, Sizes};
+use super::object::{Object, Sizes, program};
 use super::pod::Abi;
 use super::read::{ReasonCount, read_counters};
 use super::{Instance, KernelError, Paths, paths, require_root};
@@ -50,8 +52,9 @@ pub enum RunError {
 pub struct Runner {
     object: Object,
     hook: RunHook,
-    time: Array<MapData, u64>,
-    decision: PerCpuArray<MapData, Abi<DecisionRecord>>,
+    replay: Replay,
+    pins: Rc<Pins>,
+    sizes: Sizes,
     counters: PerCpuArray<MapData, Abi<Counter>>,
     events: RingBuf<MapData>,
     slot: u16,
@@ -93,6 +96,39 @@ impl Runner {
         sizes: &Sizes,
     ) -> Result<Self, KernelError> {
         require_root("run a test packet")?;
+        let pins = Rc::new(Pins::make(paths)?);
+        let runner = Self::load(&pins, tables, slot, link, hook, sizes)?;
+        let prepared = Prepared::write(
+            PolicyMaps::open(&pins.0)?,
+            &TableSpec::default(),
+            tables,
+            &Slots::default(),
+        )?;
+        prepared.flip()?;
+        Ok(runner)
+    }
+
+    /// Loads the programs for another interface of the same tables, on the same maps.
+    ///
+    /// # Errors
+    /// Any [`KernelError`].
+    pub fn beside(
+        &self,
+        tables: &TableSpec,
+        slot: u16,
+        link: LinkLayer,
+    ) -> Result<Self, KernelError> {
+        Self::load(&self.pins, tables, slot, link, self.hook, &self.sizes)
+    }
+
+    fn load(
+        pins: &Rc<Pins>,
+        tables: &TableSpec,
+        slot: u16,
+        link: LinkLayer,
+        hook: RunHook,
+        sizes: &Sizes,
+    ) -> Result<Self, KernelError> {
         let interface = tables
             .interfaces
             .get(&slot)
@@ -103,25 +139,19 @@ impl Runner {
             drop_budget: u32::MAX,
             ..Instance::new(slot, interface.vpc, side, link)
         };
-        let pins = Pins::make(paths)?;
         let mut object = Object::open(&pins.0, sizes, &instance)?;
-        let prepared = Prepared::write(
-            PolicyMaps::open(&pins.0)?,
-            &TableSpec::default(),
-            tables,
-            &Slots::default(),
-        )?;
-        prepared.flip()?;
         object.tc(Direction::Ingress)?;
         object.tc(Direction::Egress)?;
         if hook == RunHook::Xdp {
             object.xdp()?;
         }
-        let time = convert(object.take_map("REPLAY_TIME")?, "REPLAY_TIME")?;
-        let decision = convert(object.take_map("REPLAY_DECISION")?, "REPLAY_DECISION")?;
+        let replay = Replay {
+            time: convert(object.take_map(TIME)?, TIME)?,
+            decision: convert(object.take_map(DECISION)?, DECISION)?,
+        };
         let counters = maps::counters(&pins.0)?;
         let events = maps::events(&pins.0)?;
-        Ok(Self { object, hook, time, decision, counters, events, slot })
+        Ok(Self { object, hook, replay, pins: Rc::clone(pins), sizes: *sizes, counters, events, slot })
     }
 
     /// Judges one packet at a time of the runner's clock.
@@ -134,10 +164,7 @@ impl Runner {
         direction: Direction,
         now: u64,
     ) -> Result<Ran, RunError> {
-        self.time
-            .set(0, now, 0)
-            .map_err(|e| KernelError::map("write", "REPLAY_TIME", e))?;
-        self.clear_decision()?;
+        self.replay.begin(now)?;
         let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::new() };
         let result = match (self.hook, direction) {
             (RunHook::Xdp, Direction::Ingress) => self.object.xdp()?.test_run(options),
@@ -146,31 +173,10 @@ impl Runner {
             }
         };
         let result = result.map_err(|error| refused(error, packet.len()))?;
-        Ok(Ran { decision: self.read_decision()?, duration: result.duration })
-    }
-
-    fn clear_decision(&mut self) -> Result<(), KernelError> {
-        let failed = |e| KernelError::map("write", "REPLAY_DECISION", e);
-        let processors = self.decision.get(&0, 0).map_err(failed)?.len();
-        let empty = vec![Abi(DecisionRecord::default()); processors];
-        let empty = aya::maps::PerCpuValues::try_from(empty).map_err(|source| {
-            KernelError::Syscall { call: "per-processor values", source }
+        let decision = self.replay.decision()?.ok_or_else(|| {
+            KernelError::Request("the program left no decision".to_owned())
         })?;
-        self.decision.set(0, empty, 0).map_err(failed)
-    }
-
-    fn read_decision(&self) -> Result<Decision, KernelError> {
-        let values = self
-            .decision
-            .get(&0, 0)
-            .map_err(|e| KernelError::map("read", "REPLAY_DECISION", e))?;
-        values
-            .iter()
-            .find_map(|Abi(record)| {
-                let reason = Reason::from_number(record.reason)?;
-                Some(Decision { reason, rule: record.rule })
-            })
-            .ok_or_else(|| KernelError::Request("the program left no decision".to_owned()))
+        Ok(Ran { decision, duration: result.duration })
     }
 
     /// Counters of the interface, without those that are zero.
@@ -191,8 +197,130 @@ impl Runner {
     }
 }
 
-fn refused(error: aya::programs::ProgramError, length: usize) -> RunError {
-    let aya::programs::ProgramError::SyscallError(source) = &error else {
+const TIME: &str = "REPLAY_TIME";
+const DECISION: &str = "REPLAY_DECISION";
+
+/// The clock of programs that were loaded for a replay, and the decisions they leave. Devices attached for
+/// one ([`super::session::AttachRequest::replay`]) have it too.
+pub struct Replay {
+    time: Array<MapData, u64>,
+    decision: PerCpuArray<MapData, Abi<DecisionRecord>>,
+}
+
+impl Replay {
+    /// Opens that of an attached device. The maps are not pinned: its programs know them.
+    ///
+    /// # Errors
+    /// When the device was not attached for a replay, or its hooks do not tell their programs (clsact).
+    pub fn of_device(paths: &Paths, device: &AttachedDevice) -> Result<Self, KernelError> {
+        let lacks = || {
+            let why = format!("{} tells no program that was loaded for a replay", device.device);
+            KernelError::Request(why)
+        };
+        let hooks = super::read::hook_status(paths, device);
+        let ids: Vec<u32> = hooks.iter().filter_map(|hook| hook.program).collect();
+        let program = aya::programs::loaded_programs()
+            .flatten()
+            .find(|program| ids.contains(&program.id()))
+            .ok_or_else(lacks)?;
+        let failed = |source| KernelError::program("of a device", source);
+        let maps = program.map_ids().map_err(failed)?.unwrap_or_default();
+        Ok(Self {
+            time: open_by_id(&maps, TIME)?.ok_or_else(lacks)?,
+            decision: open_by_id(&maps, DECISION)?.ok_or_else(lacks)?,
+        })
+    }
+
+    /// Sets the clock and forgets the last decision.
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    pub fn begin(&mut self, now: u64) -> Result<(), KernelError> {
+        self.time.set(0, now, 0).map_err(|e| KernelError::map("write", TIME, e))?;
+        let failed = |e| KernelError::map("write", DECISION, e);
+        let processors = self.decision.get(&0, 0).map_err(failed)?.len();
+        let empty = vec![Abi(DecisionRecord::default()); processors];
+        let empty = aya::maps::PerCpuValues::try_from(empty)
+            .map_err(|source| KernelError::Syscall { call: "per-processor values", source })?;
+        self.decision.set(0, empty, 0).map_err(failed)
+    }
+
+    /// What was decided since the clock was set; `None`: nothing yet.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn decision(&self) -> Result<Option<Decision>, KernelError> {
+        let values =
+            self.decision.get(&0, 0).map_err(|e| KernelError::map("read", DECISION, e))?;
+        Ok(values.iter().find_map(|Abi(record)| {
+            let reason = Reason::from_number(record.reason)?;
+            Some(Decision { reason, rule: record.rule })
+        }))
+    }
+}
+
+fn open_by_id<M>(ids: &[u32], name: &'static str) -> Result<Option<M>, KernelError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let failed = |source| KernelError::map("open", name, source);
+    for &id in ids {
+        let info = MapInfo::from_id(id).map_err(failed)?;
+        // The kernel keeps the first fifteen bytes of a name.
+        if name.as_bytes().starts_with(info.name()) && !info.name().is_empty() {
+            let data = MapData::from_id(id).map_err(failed)?;
+            return Map::from_map_data(data).and_then(M::try_from).map(Some).map_err(failed);
+        }
+    }
+    Ok(None)
+}
+
+/// How large the kernel found a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProgramSize {
+    /// Its name in the object.
+    pub name: &'static str,
+    /// Instructions that the verifier walked through, over all paths.
+    pub verified: u32,
+    /// Bytes of the program as it is loaded, without what the verifier found unreachable.
+    pub translated: u32,
+}
+
+/// Loads the programs that a device like `instance` may get, and says how large each is.
+///
+/// # Errors
+/// Any [`KernelError`].
+pub fn program_sizes(
+    paths: &Paths,
+    instance: &Instance,
+) -> Result<Vec<ProgramSize>, KernelError> {
+    require_root("load programs")?;
+    let pins = Pins::make(paths)?;
+    let mut object = Object::open(&pins.0, &run_sizes(&TableSpec::default()), instance)?;
+    let mut found = vec![
+        size(program::TC_INGRESS, object.tc(Direction::Ingress)?.info())?,
+        size(program::TC_EGRESS, object.tc(Direction::Egress)?.info())?,
+    ];
+    // XDP judges only what arrives, and only on a host's Ethernet device.
+    if !instance.workload && !instance.link_is_ip {
+        found.push(size(program::XDP_INGRESS, object.xdp()?.info())?);
+    }
+    Ok(found)
+}
+
+fn size(
+    name: &'static str,
+    info: Result<ProgramInfo, ProgramError>,
+) -> Result<ProgramSize, KernelError> {
+    let info = info.map_err(|source| KernelError::program(name, source))?;
+    let (verified, translated) = (info.verified_instruction_count(), info.size_translated());
+    let untold = || KernelError::Request(format!("the kernel does not tell the size of {name}"));
+    let (verified, translated) = verified.zip(translated).ok_or_else(untold)?;
+    Ok(ProgramSize { name, verified, translated })
+}
+
+fn refused(error: ProgramError, length: usize) -> RunError {
+    let ProgramError::SyscallError(source) = &error else {
         return RunError::Kernel(KernelError::program("in a test run", error));
     };
     match source.io_error.raw_os_error() {
@@ -201,14 +329,14 @@ fn refused(error: aya::programs::ProgramError, length: usize) -> RunError {
     }
 }
 
-fn convert<M>(map: aya::maps::Map, name: &'static str) -> Result<M, KernelError>
+fn convert<M>(map: Map, name: &'static str) -> Result<M, KernelError>
 where
-    M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
+    M: TryFrom<Map, Error = MapError>,
 {
     M::try_from(map).map_err(|e| KernelError::map("open", name, e))
 }
 
-/// A folder of pins that goes when its maps are open.
+/// A folder of pins that goes with its last runner.
 struct Pins(PathBuf);
 
 impl Pins {
