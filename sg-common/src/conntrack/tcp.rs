@@ -207,3 +207,116 @@ const fn fin(direction: Direction) -> u8 {
         Direction::Egress => FlowFlags::FIN_FROM_LOCAL,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use Direction::{Egress, Ingress};
+
+    use super::*;
+    use crate::Be16;
+    use crate::wire::tcp::{ACK, RST, SYN};
+
+    fn segment(flags: u8, sequence: u32, acknowledgement: u32, data: u32) -> Segment {
+        let (source, destination) = (Be16::new(1), Be16::new(2));
+        Segment { source, destination, sequence, acknowledgement, flags, data }
+    }
+
+    fn opening(flow: &mut Flow, direction: Direction, segment: &Segment) -> Step {
+        let state = FlowState::from_number(flow.state).unwrap();
+        advance_opening(flow, state, flow.opening_direction(), direction, segment)
+    }
+
+    /// A flow that the remote end opened with `theirs` and the local end answered with `ours`.
+    fn established(theirs: u32, ours: u32) -> Flow {
+        let mut flow = open(Ingress, &segment(SYN, theirs, 0, 0));
+        let next = (theirs.wrapping_add(1), ours.wrapping_add(1));
+        assert_eq!(opening(&mut flow, Egress, &segment(SYN | ACK, ours, next.0, 0)), Step::Stay);
+        assert_eq!(opening(&mut flow, Ingress, &segment(ACK, next.0, next.1, 0)), Step::Promote);
+        assert_eq!((flow.state, flow.end), (FlowState::Established as u8, [next.0, next.1]));
+        flow
+    }
+
+    #[test]
+    fn only_the_exact_acknowledgement_promotes() {
+        for (acknowledgement, step) in
+            [(500, Step::Ignored), (501, Step::Promote), (502, Step::Ignored), (0, Step::Ignored)]
+        {
+            let mut flow = open(Ingress, &segment(SYN, 100, 0, 0));
+            opening(&mut flow, Egress, &segment(SYN | ACK, 500, 101, 0));
+            let last = segment(ACK, 101, acknowledgement, 0);
+            assert_eq!(opening(&mut flow, Ingress, &last), step, "{acknowledgement}");
+        }
+    }
+
+    #[test]
+    fn an_answer_must_acknowledge_the_syn() {
+        let mut flow = open(Egress, &segment(SYN, 100, 0, 0));
+        for forged in [segment(SYN | ACK, 7, 100, 0), segment(RST | ACK, 0, 102, 0)] {
+            assert_eq!(opening(&mut flow, Ingress, &forged), Step::Ignored);
+        }
+        assert_eq!(opening(&mut flow, Ingress, &segment(RST | ACK, 0, 101, 0)), Step::Remove);
+    }
+
+    #[test]
+    fn sequence_numbers_wrap() {
+        for start in [0, 100, u32::MAX - 1, u32::MAX] {
+            let mut flow = established(start, u32::MAX);
+            let next = start.wrapping_add(1);
+            assert_eq!(advance(&mut flow, Ingress, &segment(ACK, next, 0, 3000)), Step::Stay);
+            assert_eq!(flow.end[0], next.wrapping_add(3000), "from {start}");
+        }
+    }
+
+    #[test]
+    fn a_reset_counts_only_with_the_next_number() {
+        for offset in [u32::MAX, 1, 1000, 1 << 31] {
+            let mut flow = established(100, 500);
+            let forged = segment(RST, 101_u32.wrapping_add(offset), 0, 0);
+            let before = flow;
+            assert_eq!(advance(&mut flow, Ingress, &forged), Step::Ignored, "{offset}");
+            assert_eq!(flow, before);
+        }
+        let mut flow = established(100, 500);
+        assert_eq!(advance(&mut flow, Ingress, &segment(RST, 101, 0, 0)), Step::Close);
+    }
+
+    #[test]
+    fn a_fin_counts_only_with_the_next_number() {
+        let mut flow = established(100, 500);
+        advance(&mut flow, Ingress, &segment(FIN | ACK, 4000, 501, 0));
+        assert_eq!(flow.flags & FlowFlags::FIN_FROM_REMOTE, 0);
+        assert_eq!(advance(&mut flow, Ingress, &segment(FIN | ACK, 101, 501, 0)), Step::Stay);
+        assert_ne!(flow.flags & FlowFlags::FIN_FROM_REMOTE, 0);
+        assert_eq!(advance(&mut flow, Egress, &segment(FIN | ACK, 501, 102, 10)), Step::Close);
+    }
+
+    #[test]
+    fn segments_out_of_order_are_caught_up_with() {
+        let mut flow = established(100, 500);
+        advance(&mut flow, Ingress, &segment(ACK, 1101, 501, 1000));
+        assert_eq!(flow.end[0], 101, "a gap moves nothing");
+        advance(&mut flow, Ingress, &segment(ACK, 101, 501, 1000));
+        assert_eq!(flow.end[0], 1101);
+        advance(&mut flow, Egress, &segment(ACK, 501, 2101, 0));
+        assert_eq!(flow.end[0], 2101, "the local end says what it has");
+        assert_eq!(advance(&mut flow, Ingress, &segment(RST, 2101, 0, 0)), Step::Close);
+    }
+
+    #[test]
+    fn the_remote_cannot_acknowledge_what_was_not_sent() {
+        let mut flow = established(100, 500);
+        advance(&mut flow, Ingress, &segment(ACK, 101, 9000, 0));
+        assert_eq!((flow.ack[0], flow.end[1]), (501, 501));
+    }
+
+    #[test]
+    fn what_is_picked_up_in_the_middle_is_confirmed_by_both() {
+        let mut flow = open(Ingress, &segment(ACK, 100, 500, 10));
+        assert_eq!(flow.state, FlowState::Midstream as u8);
+        assert_eq!(opening(&mut flow, Ingress, &segment(ACK, 110, 500, 10)), Step::Ignored);
+        assert_eq!(opening(&mut flow, Egress, &segment(ACK, 500, 120, 5)), Step::Stay);
+        assert_eq!(opening(&mut flow, Ingress, &segment(ACK, 120, 505, 0)), Step::Promote);
+        let mut unknown = open(Ingress, &segment(ACK, 100, 500, 10));
+        assert_eq!(opening(&mut unknown, Egress, &segment(RST, 500, 0, 0)), Step::Remove);
+    }
+}
