@@ -18,17 +18,18 @@ fn main() -> Result<()> {
         Err(_unset) => "nightly".to_owned(),
     };
     // SAFETY: a build script has one thread here.
-    unsafe {
-        std::env::set_var("RUSTC_BOOTSTRAP", "1");
-        // Cargo shows a build script's lines as warnings; progress is none.
-        std::env::set_var("CARGO_TERM_QUIET", "true");
-    }
+    unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "1") };
+    // Cargo shows a build script's lines as warnings, and progress is none.
+    // SAFETY: likewise.
+    unsafe { std::env::set_var("CARGO_TERM_QUIET", "true") };
     aya_build::build_ebpf(
         [Package { name: "sg-ebpf", root_dir: "../sg-ebpf", ..Package::default() }],
         Toolchain::Custom(&toolchain),
     )
     .with_context(|| {
-        format!("the BPF object does not build with toolchain {toolchain:?}; run `cargo xtask setup`")
+        format!(
+            "the BPF object does not build with toolchain {toolchain:?}; run `cargo xtask setup`"
+        )
     })
 }
 

@@ -5,12 +5,12 @@ use crate::abi::{Event, EventKind};
 use crate::conntrack::key::classify;
 use crate::conntrack::track::may_open;
 use crate::judging::Judging;
+use crate::verdict::Outcome;
 use crate::wire::ethernet::Network;
 use crate::wire::ip::IpVersion;
 use crate::wire::tcp::Kind;
 use crate::wire::transport::{self, Transport};
 use crate::wire::{arp, ethernet};
-use crate::verdict::Outcome;
 use crate::work::{Known, Scratch, Work};
 use crate::{
     Address, AddressTables, Decision, Direction, LinkLayer, Packet, Reason, TableError, Tables,
@@ -62,8 +62,12 @@ fn judge<P: Packet + ?Sized, T: Tables, const EGRESS: bool>(
     let judging =
         Judging::<P, T, EGRESS> { packet, tables, interface, generation, now: context.now };
     match judging.network(context) {
-        Ok(Network { ethertype: ethernet::IPV4, offset, .. }) => judging.ip(offset, &mut scratch.v4),
-        Ok(Network { ethertype: ethernet::IPV6, offset, .. }) => judging.ip(offset, &mut scratch.v6),
+        Ok(Network { ethertype: ethernet::IPV4, offset, .. }) => {
+            judging.ip(offset, &mut scratch.v4)
+        }
+        Ok(Network { ethertype: ethernet::IPV6, offset, .. }) => {
+            judging.ip(offset, &mut scratch.v6)
+        }
         Ok(network) => judging.beside_ip(&network),
         Err(reason) => judging.conclude(Outcome::without_rule(reason), |_event| {}),
     }

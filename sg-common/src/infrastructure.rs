@@ -54,21 +54,13 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         T: AddressTables<A>,
     {
         let reason = match transport {
-            Transport::Udp(source, destination) => {
-                self.dhcp(A::FAMILY, *source, *destination)?
-            }
+            Transport::Udp(source, destination) => self.dhcp(A::FAMILY, *source, *destination)?,
             Transport::Icmp(message) => self.neighbour(header, message)?,
             Transport::Tcp(_) | Transport::Sctp(_) | Transport::Other => {
                 Reason::InfrastructureMulticastListener
             }
         };
-        let entry = match reason {
-            Reason::InfrastructureDhcp => InterfaceFlags::DHCP,
-            Reason::InfrastructureNeighbourDiscovery => InterfaceFlags::NEIGHBOUR_DISCOVERY,
-            Reason::InfrastructureRouterDiscovery => InterfaceFlags::ROUTER_DISCOVERY,
-            Reason::InfrastructureMulticastListener => InterfaceFlags::MULTICAST_LISTENER,
-            _forged => return Some(reason),
-        };
+        let Some(entry) = entry_of(reason) else { return Some(reason) };
         if !self.has(entry) {
             None
         } else if self.configuring_source_is_legal(header.source) {
@@ -160,8 +152,23 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
     fn advertises_own<A: Address>(&self, header: &IpHeader<A>) -> bool {
         let Some(target) = self.packet.load::<16>(header.payload + ND_TARGET) else { return false };
         let target = V6::new(target.0);
-        header.payload_length >= ND_TARGET + 16
-            && (target.is_link_local() || self.is_own(target))
+        header.payload_length >= ND_TARGET + 16 && (target.is_link_local() || self.is_own(target))
+    }
+}
+
+/// The switch of an infrastructure entry; a forgery has none.
+#[inline(always)]
+const fn entry_of(reason: Reason) -> Option<u32> {
+    if matches!(reason, Reason::InfrastructureDhcp) {
+        Some(InterfaceFlags::DHCP)
+    } else if matches!(reason, Reason::InfrastructureNeighbourDiscovery) {
+        Some(InterfaceFlags::NEIGHBOUR_DISCOVERY)
+    } else if matches!(reason, Reason::InfrastructureRouterDiscovery) {
+        Some(InterfaceFlags::ROUTER_DISCOVERY)
+    } else if matches!(reason, Reason::InfrastructureMulticastListener) {
+        Some(InterfaceFlags::MULTICAST_LISTENER)
+    } else {
+        None
     }
 }
 

@@ -8,16 +8,12 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
     /// The rule that allows a new flow with `remote`: of the first peer class that allows it at all, in
     /// the order everybody, groups, CIDRs. `port` is the destination port; ICMP: type and code.
     #[inline(always)]
-    pub(crate) fn permit<A: Address>(
-        &self,
-        remote: A,
-        protocol: u8,
-        port: Be16,
-    ) -> Option<u32>
+    pub(crate) fn permit<A: Address>(&self, remote: A, protocol: u8, port: Be16) -> Option<u32>
     where
         T: AddressTables<A>,
     {
-        if let Some(rule) = self.anyone(remote).and_then(|class| self.allows(class, protocol, port)) {
+        if let Some(rule) = self.anyone(remote).and_then(|class| self.allows(class, protocol, port))
+        {
             return Some(rule);
         }
         let class = self.current(self.tables.host_class(remote));

@@ -2,7 +2,9 @@
 
 use core::ops::Deref;
 
-use crate::abi::{ClassWord, ClockEntry, Event, EventKind, Flow, FlowCell, FlowKey, InterfaceVersion, PermitKey};
+use crate::abi::{
+    ClassWord, ClockEntry, Event, EventKind, Flow, FlowCell, FlowKey, InterfaceVersion, PermitKey,
+};
 use crate::{Address, Direction, Reason, V4, V6};
 
 /// Which end of the device is protected.

@@ -6,8 +6,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sg_common::abi::{
-    AddressKey, ClassWord, ClockEntry, Counter, DecisionRecord, Flow, FlowKey, HostKey,
-    Interface, PermitKey, StreamCounters,
+    AddressKey, ClassWord, ClockEntry, Counter, DecisionRecord, Flow, FlowKey, HostKey, Interface,
+    PermitKey, StreamCounters,
 };
 use sg_common::{Scratch, V4, V6};
 
@@ -77,4 +77,5 @@ pub(crate) static NUMBER: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0)
 #[map]
 pub(crate) static REPLAY_TIME: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
-pub(crate) static REPLAY_DECISION: PerCpuArray<DecisionRecord> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static REPLAY_DECISION: PerCpuArray<DecisionRecord> =
+    PerCpuArray::with_max_entries(1, 0);

@@ -7,8 +7,8 @@ use sg_common::abi::{
     InterfaceVersion, PermitKey, counter_index,
 };
 use sg_common::{
-    Address, AddressTables, Attachment, ClockHand, Direction, Reason, Scratch, TableError, Tables, V4,
-    V6,
+    Address, AddressTables, Attachment, ClockHand, Direction, Reason, Scratch, TableError, Tables,
+    V4, V6,
 };
 
 use crate::{globals, maps, stream};
@@ -104,12 +104,7 @@ macro_rules! address_tables {
             }
 
             #[inline(always)]
-            fn clock(
-                &self,
-                hand: ClockHand,
-                now: u64,
-                element: &mut ClockEntry<$address>,
-            ) -> bool {
+            fn clock(&self, hand: ClockHand, now: u64, element: &mut ClockEntry<$address>) -> bool {
                 let Some(place) = maps::$clock.get_ptr(hand.0) else { return false };
                 // SAFETY: the element is mapped, and between two rounds of the hand it is its
                 // claimant's alone.
@@ -177,12 +172,8 @@ macro_rules! address_tables {
     };
 }
 
-address_tables!(
-    V4, 0, FLOWS_V4, OPENED_IN_V4, OPENED_OUT_V4, CLOCK_V4, HOSTS_V4, CIDRS_V4, OWN_V4
-);
-address_tables!(
-    V6, 1, FLOWS_V6, OPENED_IN_V6, OPENED_OUT_V6, CLOCK_V6, HOSTS_V6, CIDRS_V6, OWN_V6
-);
+address_tables!(V4, 0, FLOWS_V4, OPENED_IN_V4, OPENED_OUT_V4, CLOCK_V4, HOSTS_V4, CIDRS_V4, OWN_V4);
+address_tables!(V6, 1, FLOWS_V6, OPENED_IN_V6, OPENED_OUT_V6, CLOCK_V6, HOSTS_V6, CIDRS_V6, OWN_V6);
 
 impl Tables for KernelTables {
     #[inline(always)]

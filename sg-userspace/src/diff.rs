@@ -121,10 +121,7 @@ fn interface_changes(
         .collect()
 }
 
-fn address_changes<A: IpAddress>(
-    old: &AddressSpec<A>,
-    new: &AddressSpec<A>,
-) -> AddressChanges<A> {
+fn address_changes<A: IpAddress>(old: &AddressSpec<A>, new: &AddressSpec<A>) -> AddressChanges<A> {
     // An address that has no entry of its own in `hosts` leads nowhere.
     let nowhere = |_table: &BTreeMap<(u32, A), u32>, _key: &(u32, A)| CLASS_NONE;
     let owned = |own: &BTreeSet<Prefix<A>>| own.iter().map(|&prefix| (prefix, 1)).collect();
@@ -141,8 +138,7 @@ fn key_changes<K: Copy + Ord>(
     new: &BTreeMap<K, u32>,
     without: impl Fn(&BTreeMap<K, u32>, &K) -> u32,
 ) -> KeyChanges<K> {
-    let mut changes =
-        KeyChanges { insert: Vec::new(), change: Vec::new(), remove: Vec::new() };
+    let mut changes = KeyChanges { insert: Vec::new(), change: Vec::new(), remove: Vec::new() };
     for (key, &class) in new {
         match old.get(key) {
             None => {

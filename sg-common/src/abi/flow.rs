@@ -280,9 +280,8 @@ impl<A: Address> FlowKey<A> {
     #[must_use]
     pub fn tag(&self) -> u32 {
         let ports = u32::from(self.local_port.get()) << 16 | u32::from(self.remote_port.get());
-        let rest = u32::from(self.slot.get()) << 16
-            | u32::from(self.protocol) << 8
-            | u32::from(self.kind);
+        let rest =
+            u32::from(self.slot.get()) << 16 | u32::from(self.protocol) << 8 | u32::from(self.kind);
         let mut hash = 0x811c_9dc5_u32;
         for word in [self.local.mix(), self.remote.mix(), ports, rest] {
             hash = (hash ^ word).wrapping_mul(0x9e37_79b1).rotate_left(13);

@@ -108,13 +108,7 @@ impl PermitKey {
     #[inline(always)]
     #[must_use]
     pub fn new(policy: u32, class: u32, direction: Direction, protocol: u8, port: Be16) -> Self {
-        Self {
-            policy,
-            class,
-            direction: direction as u8,
-            protocol,
-            port,
-        }
+        Self { policy, class, direction: direction as u8, protocol, port }
     }
 }
 

@@ -5,7 +5,7 @@
 //! relaxed ordering asks for. Neither form adds atomically; counters that must be exact are per processor.
 
 #[cfg(not(target_arch = "bpf"))]
-mod word {
+mod words {
     use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
     macro_rules! word {
@@ -43,7 +43,7 @@ mod word {
 
 #[cfg(target_arch = "bpf")]
 #[expect(unsafe_code, reason = "the target has no 32-bit atomics; the volatile accesses are here")]
-mod word {
+mod words {
     use core::cell::UnsafeCell;
 
     macro_rules! word {
@@ -84,4 +84,4 @@ mod word {
     word!(Word64, u64, "64 bits.");
 }
 
-pub(super) use word::{Word32, Word64};
+pub(super) use words::{Word32, Word64};

@@ -22,7 +22,9 @@ pub(crate) fn insert<A: Address, T: Tables + AddressTables<A>>(
     now: u64,
 ) -> Result<(), TableError> {
     let other = work.key.protocol != ip::TCP;
-    if other && AddressTables::<A>::add_others(tables, 1) >= AddressTables::<A>::others_limit(tables) {
+    if other
+        && AddressTables::<A>::add_others(tables, 1) >= AddressTables::<A>::others_limit(tables)
+    {
         AddressTables::<A>::add_others(tables, -1);
         return Err(TableError::Full);
     }

@@ -3,11 +3,11 @@
 use super::{Step, datagram, reclaim, tcp, timeout};
 use crate::abi::{EventKind, Flow, FlowCell, FlowFlags, FlowKey, FlowState};
 use crate::judging::Judging;
+use crate::verdict::Outcome;
 use crate::wire::ip;
 use crate::wire::tcp::{FIN, Kind, Segment};
 use crate::wire::transport::Transport;
 use crate::work::Work;
-use crate::verdict::Outcome;
 use crate::{Address, AddressTables, Direction, Family, Reason, TableError, Tables};
 
 impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
@@ -27,7 +27,9 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
                 Kind::SynAck => (false, true),
                 Kind::Reset | Kind::Plain | Kind::Invalid => (true, true),
             },
-            _ => (true, true),
+            Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
+                (true, true)
+            }
         };
         work.promotes = false;
         let (mut outcome, mut opener) = (None, Self::DIRECTION);
@@ -43,18 +45,16 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
 
     /// Enters a new flow that a rule allows.
     #[inline(always)]
-    pub(crate) fn open<A: Address>(
-        &self,
-        work: &mut Work<A>,
-        rule: u32,
-    ) -> Result<(), TableError>
+    pub(crate) fn open<A: Address>(&self, work: &mut Work<A>, rule: u32) -> Result<(), TableError>
     where
         T: AddressTables<A>,
     {
         let direction = Self::DIRECTION;
         work.flow = match &work.transport {
             Transport::Tcp(segment) => tcp::open(direction, segment),
-            _ => datagram::open(direction),
+            Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
+                datagram::open(direction)
+            }
         };
         work.flow.rule = rule;
         work.flow.tag = work.tag;
@@ -85,18 +85,18 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         }
         let opener = work.flow.opening_direction();
         let step = match &work.transport {
-            Transport::Tcp(segment) => {
-                match reopening(state, segment, opener == Self::DIRECTION) {
-                    Reopening::No if matches!(state, FlowState::Closed) => Step::Ignored,
-                    Reopening::No => tcp::advance(&mut work.flow, Self::DIRECTION, segment),
-                    Reopening::ByAnsweringSide => return None,
-                    Reopening::AfterClose => {
-                        reclaim::remove(self.tables, &work.key);
-                        return None;
-                    }
+            Transport::Tcp(segment) => match reopening(state, segment, opener == Self::DIRECTION) {
+                Reopening::No if matches!(state, FlowState::Closed) => Step::Ignored,
+                Reopening::No => tcp::advance(&mut work.flow, Self::DIRECTION, segment),
+                Reopening::ByAnsweringSide => return None,
+                Reopening::AfterClose => {
+                    reclaim::remove(self.tables, &work.key);
+                    return None;
                 }
+            },
+            Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
+                datagram::advance(&mut work.flow, state, opener, Self::DIRECTION)
             }
-            _ => datagram::advance(&mut work.flow, state, opener, Self::DIRECTION),
         };
         cell.count(Self::DIRECTION, work.length);
         if !matches!(step, Step::Ignored) {
@@ -135,7 +135,9 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
             Transport::Tcp(segment) => {
                 tcp::advance_opening(&mut work.flow, state, opener, direction, segment)
             }
-            _ => datagram::advance(&mut work.flow, state, opener, direction),
+            Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
+                datagram::advance(&mut work.flow, state, opener, direction)
+            }
         };
         cell.count(direction, work.length);
         if !matches!(step, Step::Ignored) {
@@ -219,7 +221,9 @@ pub(crate) fn may_open(direction: Direction, transport: &Transport, family: Fami
             Kind::Plain => matches!(direction, Direction::Ingress) && segment.flags & FIN == 0,
             Kind::SynAck | Kind::Reset | Kind::Invalid => false,
         },
-        other => datagram::opens(other, family),
+        Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
+            datagram::opens(transport, family)
+        }
     }
 }
 

@@ -38,15 +38,18 @@ pub fn parse<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Arp, Reaso
 mod tests {
     use super::*;
 
-    const REQUEST: [u8; LENGTH] = [
-        0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 5, 10, 0, 0, 5, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1,
-    ];
+    const REQUEST: [u8; LENGTH] =
+        [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 5, 10, 0, 0, 5, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1];
 
     #[test]
     fn request() {
         assert_eq!(
             parse(REQUEST.as_slice(), 0),
-            Ok(Arp { sender_mac: [2, 0, 0, 0, 0, 5], sender: V4::new([10, 0, 0, 5]), target: V4::new([10, 0, 0, 1]) })
+            Ok(Arp {
+                sender_mac: [2, 0, 0, 0, 0, 5],
+                sender: V4::new([10, 0, 0, 5]),
+                target: V4::new([10, 0, 0, 1])
+            })
         );
     }
 

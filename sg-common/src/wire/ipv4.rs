@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn fragments_but_not_the_flag_that_forbids_them() {
-        for (field, fragment) in [(0x0000, false), (0x4000, false), (0x2000, true), (0x0001, true)] {
+        for (field, fragment) in [(0x0000, false), (0x4000, false), (0x2000, true), (0x0001, true)]
+        {
             let mut bytes = header(&[], 8);
             bytes[6..8].copy_from_slice(&u16::to_be_bytes(field));
             assert_eq!(parse(&bytes).unwrap().fragment, fragment, "{field:#x}");

@@ -148,8 +148,7 @@ mod tests {
 
     fn parse(bytes: &[u8]) -> Result<(u8, usize, usize, bool), Reason> {
         let mut h = IpHeader::default();
-        V6::parse(bytes, 0, &mut h)
-            .map(|()| (h.protocol, h.payload, h.payload_length, h.fragment))
+        V6::parse(bytes, 0, &mut h).map(|()| (h.protocol, h.payload, h.payload_length, h.fragment))
     }
 
     const OPTIONS: &[u8] = &[0, 1, 4, 0, 0, 0, 0];

@@ -23,16 +23,16 @@ pub struct Head {
 /// # Errors
 /// [`Reason::Malformed`] when it is truncated or has no chunk.
 #[inline(always)]
-pub fn parse<P: Packet + ?Sized>(
-    packet: &P,
-    offset: usize,
-    length: usize,
-) -> Result<Head, Reason> {
+pub fn parse<P: Packet + ?Sized>(packet: &P, offset: usize, length: usize) -> Result<Head, Reason> {
     if length < HEADER {
         return Err(Reason::Malformed);
     }
     let b = packet.load::<HEADER>(offset).ok_or(Reason::Malformed)?;
-    Ok(Head { source: Be16::from_bytes([b[0], b[1]]), destination: Be16::from_bytes([b[2], b[3]]), chunk: b[12] })
+    Ok(Head {
+        source: Be16::from_bytes([b[0], b[1]]),
+        destination: Be16::from_bytes([b[2], b[3]]),
+        chunk: b[12],
+    })
 }
 
 #[cfg(test)]

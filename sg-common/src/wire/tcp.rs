@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn header_length() {
-        for (words, length, data) in [(5, 25, Some(5)), (6, 24, Some(0)), (6, 23, None), (4, 20, None)]
+        for (words, length, data) in
+            [(5, 25, Some(5)), (6, 24, Some(0)), (6, 23, None), (4, 20, None)]
         {
             let mut bytes = [0; 64];
             bytes[..20].copy_from_slice(&SYN_SEGMENT);

@@ -75,9 +75,14 @@ mod tests {
 
     #[test]
     fn udp_lengths() {
-        for (stated, length, ok) in
-            [(8, 8, true), (9, 8, false), (7, 8, false), (0, 8, false), (8, 20, true), (8, 7, false)]
-        {
+        for (stated, length, ok) in [
+            (8, 8, true),
+            (9, 8, false),
+            (7, 8, false),
+            (0, 8, false),
+            (8, 20, true),
+            (8, 7, false),
+        ] {
             let mut bytes = [0, 53, 4, 210, 0, 0, 0, 0];
             bytes[5] = stated;
             let mut transport = Transport::Other;

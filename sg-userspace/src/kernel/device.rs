@@ -49,8 +49,8 @@ impl Device {
         };
         let index = nix::net::if_::if_nametoindex(name).map_err(|_unknown| no_device())?;
         let kind = hardware_type(name).map_err(|_unknown| no_device())?;
-        let link = link_layer(kind)
-            .ok_or(KernelError::LinkLayer { name: name.to_owned(), kind })?;
+        let link =
+            link_layer(kind).ok_or(KernelError::LinkLayer { name: name.to_owned(), kind })?;
         Ok(Self {
             name: name.to_owned(),
             index,
@@ -97,8 +97,18 @@ impl Device {
     #[must_use]
     pub fn prefers_xdp(&self) -> bool {
         const BATCHING: [&str; 12] = [
-            "veth", "tun", "virtio_net", "bridge", "bonding", "802.1Q VLAN Support", "dummy",
-            "macvlan", "ipvlan", "vxlan", "wireguard", "team",
+            "veth",
+            "tun",
+            "virtio_net",
+            "bridge",
+            "bonding",
+            "802.1Q VLAN Support",
+            "dummy",
+            "macvlan",
+            "ipvlan",
+            "vxlan",
+            "wireguard",
+            "team",
         ];
         matches!(self.link, LinkLayer::Ethernet)
             && self.driver.as_deref().is_some_and(|driver| !BATCHING.contains(&driver))

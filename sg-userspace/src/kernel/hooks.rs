@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use aya::programs::TcAttachType;
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
-use aya::programs::TcAttachType;
 use serde::{Deserialize, Serialize};
 use sg_common::Direction;
 
@@ -175,16 +175,20 @@ fn attach_xdp(
     };
     let mode = match hook {
         Hook::XdpGeneric => aya::programs::XdpMode::Skb,
-        _ => aya::programs::XdpMode::Driver,
+        Hook::XdpNative
+        | Hook::TcxIngress
+        | Hook::TcxEgress
+        | Hook::ClsactIngress
+        | Hook::ClsactEgress => aya::programs::XdpMode::Driver,
     };
     let xdp = object.xdp()?;
     let link = xdp
         .attach_to_if_index(device.index, mode)
         .and_then(|id| xdp.take_link(id))
         .map_err(|error| failed(chain(&error)))?;
-    let link: FdLink = link.try_into().map_err(|_netlink| {
-        failed("the kernel makes no link that could be pinned".to_owned())
-    })?;
+    let link: FdLink = link
+        .try_into()
+        .map_err(|_netlink| failed("the kernel makes no link that could be pinned".to_owned()))?;
     pin(link, &paths.link(device.namespace, &device.name, hook.name()))
 }
 
@@ -209,11 +213,8 @@ fn attach_tc(
         (false, true) => Hook::ClsactIngress,
         (false, false) => Hook::ClsactEgress,
     };
-    let failed = |why: String| KernelError::Attach {
-        device: device.name.clone(),
-        hook: hook.name(),
-        why,
-    };
+    let failed =
+        |why: String| KernelError::Attach { device: device.name.clone(), hook: hook.name(), why };
     if hook.is_clsact() {
         // An error means that there is one already, which then stays.
         done.made_qdisc |= qdisc_add_clsact(&device.name).is_ok();
@@ -263,11 +264,8 @@ pub(super) fn detach(
 ) -> Result<(), KernelError> {
     for hook in &attached.hooks {
         if hook.is_clsact() {
-            let name = match hook.attach_type() {
-                TcAttachType::Egress => [program::TC_EGRESS, program::TC_INGRESS],
-                _ => [program::TC_INGRESS, program::TC_EGRESS],
-            };
-            for name in name {
+            // Which of the two stands there depends on the side.
+            for name in [program::TC_INGRESS, program::TC_EGRESS] {
                 // Not found: the device is gone, or this is the other side's program.
                 let _gone = qdisc_detach_program(device, hook.attach_type(), name);
             }
@@ -314,12 +312,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Which program's identity a hook shows in `status`.
-pub(super) fn program_id(
-    paths: &Paths,
-    namespace: u64,
-    device: &str,
-    hook: Hook,
-) -> Option<u32> {
+pub(super) fn program_id(paths: &Paths, namespace: u64, device: &str, hook: Hook) -> Option<u32> {
     let link = PinnedLink::from_pin(paths.link(namespace, device, hook.name())).ok()?;
     let fd: FdLink = link.into();
     let info = fd.info().ok()?;

@@ -1,7 +1,7 @@
 //! One command at a time changes the tables; one at a time reads the event stream.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -45,7 +45,7 @@ impl Lock {
                 let _best_effort = file.read_to_string(&mut holder);
                 Err(KernelError::Busy { holder: holder.trim().to_owned() })
             }
-            Err((_file, error)) => Err(cannot(ErrorKind::from(std::io::Error::from(error).kind()).into())),
+            Err((_file, error)) => Err(cannot(error.into())),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod bpf;
 pub mod commit;
 mod device;
+pub mod flush;
 mod hooks;
 pub mod live;
 mod lock;
@@ -95,7 +96,9 @@ pub enum KernelError {
         path: PathBuf,
     },
     /// The object was refused.
-    #[error("the kernel does not take the BPF object; sgctl needs Linux 6.1 or newer with BTF and bpf(2)")]
+    #[error(
+        "the kernel does not take the BPF object; sgctl needs Linux 6.1 or newer with BTF and bpf(2)"
+    )]
     Object(#[source] Box<aya::EbpfError>),
     /// The object and this program do not belong together.
     #[error("the BPF object has no {0}; rebuild sgctl")]

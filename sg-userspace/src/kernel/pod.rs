@@ -20,7 +20,19 @@ macro_rules! plain_old_data {
 }
 
 plain_old_data!(
-    AddressKey<V4>, AddressKey<V6>, ClassWord, ClockEntry<V4>, ClockEntry<V6>, Counter,
-    DecisionRecord, Flow, FlowKey<V4>, FlowKey<V6>, HostKey<V4>, HostKey<V6>, Interface, PermitKey,
+    AddressKey<V4>,
+    AddressKey<V6>,
+    ClassWord,
+    ClockEntry<V4>,
+    ClockEntry<V6>,
+    Counter,
+    DecisionRecord,
+    Flow,
+    FlowKey<V4>,
+    FlowKey<V6>,
+    HostKey<V4>,
+    HostKey<V6>,
+    Interface,
+    PermitKey,
     StreamCounters,
 );

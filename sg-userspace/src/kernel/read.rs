@@ -68,11 +68,7 @@ pub(super) fn read_counters(
 /// Packets dropped in both directions.
 #[must_use]
 pub fn dropped(counters: &[ReasonCount]) -> u64 {
-    counters
-        .iter()
-        .filter(|one| one.key.1.verdict() == Verdict::Drop)
-        .map(|one| one.packets)
-        .sum()
+    counters.iter().filter(|one| one.key.1.verdict() == Verdict::Drop).map(|one| one.packets).sum()
 }
 
 /// One tracked flow.
@@ -117,8 +113,18 @@ pub fn flows(paths: &Paths) -> Result<Vec<FlowRecord>, KernelError> {
     let pins = paths.maps();
     let now = monotonic();
     let mut found = Vec::new();
-    collect(&maps::flows_v4(&pins)?, now, |address: V4| IpAddr::from(address.octets()), &mut found)?;
-    collect(&maps::flows_v6(&pins)?, now, |address: V6| IpAddr::from(address.octets()), &mut found)?;
+    collect(
+        &maps::flows_v4(&pins)?,
+        now,
+        |address: V4| IpAddr::from(address.octets()),
+        &mut found,
+    )?;
+    collect(
+        &maps::flows_v6(&pins)?,
+        now,
+        |address: V6| IpAddr::from(address.octets()),
+        &mut found,
+    )?;
     Ok(found)
 }
 
@@ -224,11 +230,8 @@ pub struct TableFill {
 /// When a map cannot be read.
 pub fn table_fill(paths: &Paths, live: &Live) -> Result<Vec<TableFill>, KernelError> {
     let sizes = live.sizes;
-    let fill = |table, entries: usize, capacity| TableFill {
-        table,
-        entries: entries as u64,
-        capacity,
-    };
+    let fill =
+        |table, entries: usize, capacity| TableFill { table, entries: entries as u64, capacity };
     let capacities = live.tables.capacities();
     let flows = flows(paths)?;
     let count = |established: bool, v4: bool| {

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use aya::maps::lpm_trie::Key;
-use sg_common::abi::{AddressKey, CLASS_NONE, ClassWord, HostKey, Interface, PermitKey};
 use sg_common::Address;
+use sg_common::abi::{AddressKey, CLASS_NONE, ClassWord, HostKey, Interface, PermitKey};
 
 use super::bpf::wait_for_programs;
 use super::commit::Slots;
@@ -144,7 +144,6 @@ where
 }
 
 /// As [`level_hosts`], for prefixes.
-#[expect(clippy::type_complexity, reason = "a list of prefixes with their classes")]
 fn level_prefixes<W: Address + Ord>(
     table: &mut Lpm<AddressKey<W>>,
     wanted: &[((u32, AddressKey<W>), u32)],

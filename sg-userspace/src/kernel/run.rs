@@ -66,8 +66,12 @@ pub fn run_sizes(tables: &TableSpec) -> Sizes {
     let capacities = tables.capacities();
     let room = |entries: usize| u32::try_from(entries + 64).unwrap_or(u32::MAX);
     let words = [
-        capacities.hosts_v4, capacities.hosts_v6, capacities.cidrs_v4, capacities.cidrs_v6,
-        capacities.own_v4, capacities.own_v6,
+        capacities.hosts_v4,
+        capacities.hosts_v6,
+        capacities.cidrs_v4,
+        capacities.cidrs_v6,
+        capacities.own_v4,
+        capacities.own_v6,
     ];
     Sizes {
         interfaces: room(capacities.interfaces),
@@ -140,18 +144,27 @@ impl Runner {
             ..Instance::new(slot, interface.vpc, side, link)
         };
         let mut object = Object::open(&pins.0, sizes, &instance)?;
-        object.tc(Direction::Ingress)?;
-        object.tc(Direction::Egress)?;
-        if hook == RunHook::Xdp {
-            object.xdp()?;
+        match hook {
+            RunHook::Tc => _ = object.tc(Direction::Ingress)?,
+            RunHook::Xdp => _ = object.xdp()?,
         }
+        object.tc(Direction::Egress)?;
         let replay = Replay {
             time: convert(object.take_map(TIME)?, TIME)?,
             decision: convert(object.take_map(DECISION)?, DECISION)?,
         };
         let counters = maps::counters(&pins.0)?;
         let events = maps::events(&pins.0)?;
-        Ok(Self { object, hook, replay, pins: Rc::clone(pins), sizes: *sizes, counters, events, slot })
+        Ok(Self {
+            object,
+            hook,
+            replay,
+            pins: Rc::clone(pins),
+            sizes: *sizes,
+            counters,
+            events,
+            slot,
+        })
     }
 
     /// Judges one packet at a time of the runner's clock.
@@ -173,9 +186,10 @@ impl Runner {
             }
         };
         let result = result.map_err(|error| refused(error, packet.len()))?;
-        let decision = self.replay.decision()?.ok_or_else(|| {
-            KernelError::Request("the program left no decision".to_owned())
-        })?;
+        let decision = self
+            .replay
+            .decision()?
+            .ok_or_else(|| KernelError::Request("the program left no decision".to_owned()))?;
         Ok(Ran { decision, duration: result.duration })
     }
 
@@ -185,6 +199,14 @@ impl Runner {
     /// When the map cannot be read.
     pub fn counters(&self) -> Result<Vec<ReasonCount>, KernelError> {
         read_counters(&self.counters, self.slot)
+    }
+
+    /// Forgets every flow, of the interfaces on the same maps too.
+    ///
+    /// # Errors
+    /// When a map cannot be read or written.
+    pub fn forget_flows(&mut self) -> Result<(), KernelError> {
+        super::flush::at_rest(&self.pins.0)
     }
 
     /// The events since the last call.
@@ -250,8 +272,7 @@ impl Replay {
     /// # Errors
     /// When the map cannot be read.
     pub fn decision(&self) -> Result<Option<Decision>, KernelError> {
-        let values =
-            self.decision.get(&0, 0).map_err(|e| KernelError::map("read", DECISION, e))?;
+        let values = self.decision.get(&0, 0).map_err(|e| KernelError::map("read", DECISION, e))?;
         Ok(values.iter().find_map(|Abi(record)| {
             let reason = Reason::from_number(record.reason)?;
             Some(Decision { reason, rule: record.rule })
@@ -290,10 +311,7 @@ pub struct ProgramSize {
 ///
 /// # Errors
 /// Any [`KernelError`].
-pub fn program_sizes(
-    paths: &Paths,
-    instance: &Instance,
-) -> Result<Vec<ProgramSize>, KernelError> {
+pub fn program_sizes(paths: &Paths, instance: &Instance) -> Result<Vec<ProgramSize>, KernelError> {
     require_root("load programs")?;
     let pins = Pins::make(paths)?;
     let mut object = Object::open(&pins.0, &run_sizes(&TableSpec::default()), instance)?;
@@ -344,8 +362,7 @@ impl Pins {
         use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let parent = paths.bpffs.parent().unwrap_or(&paths.bpffs);
-        let name =
-            format!("sg-run-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        let name = format!("sg-run-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         let path = parent.join(name);
         paths::create_private(&path).map_err(|error| {
             if error.raw_os_error() == Some(libc::EPERM) {

@@ -212,9 +212,8 @@ fn instance(
     device: &Device,
     tables: &TableSpec,
 ) -> Result<Instance, KernelError> {
-    let missing = || {
-        KernelError::Request(format!("the policy has no interface {:?}", target.interface))
-    };
+    let missing =
+        || KernelError::Request(format!("the policy has no interface {:?}", target.interface));
     let slot = tables.slot(&target.interface).ok_or_else(missing)?;
     let interface = tables.interfaces.get(&slot).ok_or_else(missing)?;
     let side = interface.attachment(slot).side;
@@ -316,9 +315,8 @@ fn make_directories(paths: &Paths) -> Result<(), KernelError> {
 fn remove_everything(paths: &Paths) -> Result<(), KernelError> {
     for path in [paths.links(), paths.maps()] {
         if path.exists() {
-            for entry in std::fs::read_dir(&path)
-                .map_err(KernelError::file("read", &path))?
-                .flatten()
+            for entry in
+                std::fs::read_dir(&path).map_err(KernelError::file("read", &path))?.flatten()
             {
                 let pin = entry.path();
                 std::fs::remove_file(&pin).map_err(KernelError::file("unpin", &pin))?;

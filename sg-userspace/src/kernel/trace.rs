@@ -41,12 +41,10 @@ impl TraceStream {
         let hooks = read::hook_status(paths, device);
         let Some(program) = hooks.iter().find_map(|hook| hook.program) else { return Ok(None) };
         let lines = Lines::default();
-        let logger = EbpfLogger::init_from_id_with_logger(program, lines.clone()).map_err(
-            |source| KernelError::Trace {
-                device: device.device.clone(),
-                source: Box::new(source),
-            },
-        )?;
+        let logger =
+            EbpfLogger::init_from_id_with_logger(program, lines.clone()).map_err(|source| {
+                KernelError::Trace { device: device.device.clone(), source: Box::new(source) }
+            })?;
         Ok(Some(Self { device: device.device.clone(), lines, logger }))
     }
 
