@@ -10,3 +10,4 @@ pub mod engine;
 
 pub mod cli;
 pub mod events;
+pub mod replay;

@@ -65,6 +65,17 @@ impl Frame {
         self.addresses() == Some((from, to))
     }
 
+    /// Does it ask for an echo, by ICMP or ICMPv6?
+    #[must_use]
+    pub fn is_echo_request(&self) -> bool {
+        match self.slice().and_then(|slice| slice.transport) {
+            Some(TransportSlice::Icmpv4(icmp)) => icmp.type_u8() == 8,
+            Some(TransportSlice::Icmpv6(icmp)) => icmp.type_u8() == 128,
+            Some(TransportSlice::Tcp(_) | TransportSlice::Udp(_) | TransportSlice::Igmp(_))
+            | None => false,
+        }
+    }
+
     /// Is it something that hosts say unasked: ARP, neighbour discovery, MLD, IGMP?
     #[must_use]
     pub fn is_chatter(&self) -> bool {

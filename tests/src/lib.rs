@@ -21,12 +21,17 @@
 //! ```
 
 pub mod capture;
+pub mod case;
+pub mod example;
 pub mod frame;
 pub mod inject;
+pub mod lab;
 pub mod net;
 pub mod netns;
 mod packet_socket;
 pub mod process;
+pub mod scenario;
 pub mod sgctl;
 pub mod stale;
 pub mod traffic;
+pub mod tun;

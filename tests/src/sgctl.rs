@@ -63,6 +63,44 @@ impl<'ns> Sgctl<'ns> {
         process::run(&mut self.command(args), LIMIT)
     }
 
+    /// Runs it in another namespace: one controller, one set of tables, devices in both.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_in<S: AsRef<OsStr>>(
+        &self,
+        namespace: &Namespace,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<Output> {
+        process::run(&mut self.command_in(namespace.command(&self.program), args), LIMIT)
+    }
+
+    /// Runs it as `nobody`, who owns nothing and may do nothing.
+    ///
+    /// # Errors
+    /// As [`Self::run`], or when the program cannot be put where nobody finds it.
+    pub fn run_as_nobody<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<Output> {
+        // The build directory may lie in a home that is closed to others.
+        let program = self.dir.join("sgctl");
+        fs::copy(&self.program, &program).context("copying sgctl")?;
+        let mut command = self.namespace.command("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
+        process::run(&mut self.command_in(command, args), LIMIT)
+    }
+
+    /// What it prints with `-o json`.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub fn json(&self, args: &[&str]) -> Result<serde_json::Value> {
+        let output = self.run(args.iter().chain(&["-o", "json"]))?.ok()?;
+        serde_json::from_str(&output.stdout)
+            .with_context(|| format!("{args:?} printed {}", output.stdout))
+    }
+
     /// Starts one that goes on, such as `events -f`.
     ///
     /// # Errors
@@ -94,7 +132,14 @@ impl<'ns> Sgctl<'ns> {
     }
 
     fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = self.namespace.command(&self.program);
+        self.command_in(self.namespace.command(&self.program), args)
+    }
+
+    fn command_in<S: AsRef<OsStr>>(
+        &self,
+        mut command: Command,
+        args: impl IntoIterator<Item = S>,
+    ) -> Command {
         command.args(args);
         command.env("SG_BPFFS", &self.pins);
         command.env("SG_RUN", self.dir.join("run"));

@@ -7,6 +7,7 @@
 mod build;
 mod ci;
 mod cmd;
+mod corpus;
 mod privilege;
 mod setup;
 mod summary;
@@ -35,6 +36,8 @@ enum Command {
     Test(test::Args),
     /// Set up, then check format and lints, then run every test
     Ci,
+    /// Set up, then replay captures: programs and host engine must agree on every packet
+    Corpus(corpus::Args),
 }
 
 fn dispatch(command: Command) -> Result<()> {
@@ -44,6 +47,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Build(args) => build::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Ci => ci::run(),
+        Command::Corpus(args) => corpus::run(&args),
     }
 }
 

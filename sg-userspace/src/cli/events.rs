@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, Format, Global, output, traffic};
-use crate::events::{Filter, Names, Record, WallClock};
+use crate::events::{Filter, Names, Record, WallClock, trace_line};
 use crate::kernel::live::Live;
 use crate::kernel::stream::{self, EventStream, StreamTotals};
 use crate::kernel::trace::TraceStream;
@@ -206,9 +206,10 @@ impl Printer<'_> {
     }
 
     fn print_traces(&mut self) -> anyhow::Result<()> {
-        let Self { traces, out, format, .. } = self;
+        let Self { traces, out, format, names, .. } = self;
         for stream in traces {
             for line in stream.take() {
+                let line = trace_line(&line, names);
                 let device = stream.device();
                 match format {
                     Format::Text => writeln!(out, "trace {device} {line}")?,
@@ -232,7 +233,9 @@ async fn follow(ring: EventStream, printer: &mut Printer<'_>) -> anyhow::Result<
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut tick = tokio::time::interval(if printer.traces.is_empty() { WATCH } else { TRACE });
-    let mut ring = AsyncFd::with_interest(ring, Interest::READABLE)?;
+    // SAFETY: the ring owns its descriptor, which stays open and the same until the ring is dropped.
+    let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+    let mut ring = ring.map_err(io::Error::from)?;
     loop {
         let progress = tokio::select! {
             _ = interrupt.recv() => return Ok(()),

@@ -8,9 +8,11 @@ mod completions;
 mod detach;
 mod events;
 mod failure;
+mod flows;
 mod logger;
 mod output;
 mod policy_file;
+mod replay;
 mod schema;
 mod status;
 mod test_report;
@@ -56,6 +58,8 @@ enum Verb {
     Detach(detach::Arguments),
     Status(status::Arguments),
     Events(events::Arguments),
+    Flows(flows::Arguments),
+    Replay(replay::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
 }
@@ -104,6 +108,8 @@ fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
         Verb::Detach(arguments) => detach::run(&arguments, global),
         Verb::Status(arguments) => status::run(&arguments, global),
         Verb::Events(arguments) => events::run(&arguments, global),
+        Verb::Flows(arguments) => flows::run(&arguments, global),
+        Verb::Replay(arguments) => replay::run(&arguments, global),
         Verb::Schema(arguments) => schema::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
     }

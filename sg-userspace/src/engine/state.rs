@@ -83,6 +83,15 @@ impl<A: Copy + Eq + std::hash::Hash + Default> FamilyState<A> {
         }
     }
 
+    pub(super) fn forget(&self) {
+        let Self { flows, opening, clock, hand, others, .. } = Self::new(self.limits);
+        self.flows.swap(&flows);
+        self.opening.iter().zip(&opening).for_each(|(own, empty)| own.swap(empty));
+        self.clock.swap(&clock);
+        self.hand.swap(&hand);
+        self.others.swap(&others);
+    }
+
     /// The clock's element at a position of the hand.
     pub(super) fn element(&self, hand: u32) -> usize {
         usize::try_from(hand & (self.limits.clock - 1)).unwrap_or_default()

@@ -91,6 +91,12 @@ impl<'s> HostTables<'s> {
         self.state.counters.borrow().clone()
     }
 
+    /// Forgets every flow, of the interfaces that share the state too.
+    pub fn forget_flows(&self) {
+        self.state.v4.forget();
+        self.state.v6.forget();
+    }
+
     /// The established flows, in the order of nothing.
     #[must_use]
     pub fn established<A: HostFamily>(&self) -> Vec<(FlowKey<A>, Flow)> {

@@ -16,6 +16,7 @@ use crate::compile::TableSpec;
 
 pub use clock::WallClock;
 pub use filter::Filter;
+pub use text::{End, trace_line};
 
 /// What the numbers in records stand for.
 #[derive(Debug, Clone, Default)]

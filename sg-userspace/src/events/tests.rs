@@ -3,7 +3,7 @@
 use sg_common::abi::{Event, EventKind};
 use sg_common::{Direction, Reason};
 
-use super::{Filter, Names, Record, WallClock};
+use super::{Filter, Names, Record, WallClock, trace_line};
 
 const CLOCK: WallClock = WallClock::at(0, 0);
 
@@ -159,5 +159,19 @@ fn filters_look_at_both_ends() {
         (Filter { rule: Some("db".into()), ..all() }, false),
     ] {
         assert_eq!(filter.fits(&record), fits, "{filter:?}");
+    }
+}
+
+#[test]
+fn traces_are_put_in_words() {
+    for (line, words) in [
+        (
+            "slot=3 direction=0 reason=2 rule=7",
+            "web ingress allow rule (group web ingress tcp/80 from 0.0.0.0/0)",
+        ),
+        ("slot=4 direction=1 reason=16 rule=0", "slot 4 egress drop no_rule rule=0"),
+        ("something else=1", "something else=1"),
+    ] {
+        assert_eq!(trace_line(line, &names()), words);
     }
 }

@@ -4,8 +4,9 @@ use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
 use sg_common::abi::EventKind;
+use sg_common::{Direction, Reason};
 
-use super::Record;
+use super::{Names, Record};
 
 impl Display for Record {
     /// `12:03:04.123 drop ingress web tcp 198.51.100.7:51234 -> 10.0.0.5:22 no_rule 60 B`
@@ -61,7 +62,8 @@ impl Record {
 }
 
 /// An address, with its port where there is one.
-pub(super) struct End(pub(super) IpAddr, pub(super) Option<u16>);
+#[derive(Debug, Clone, Copy)]
+pub struct End(pub IpAddr, pub Option<u16>);
 
 impl Display for End {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
@@ -69,5 +71,29 @@ impl Display for End {
             Some(port) => SocketAddr::new(self.0, port).fmt(formatter),
             None => self.0.fmt(formatter),
         }
+    }
+}
+
+/// A trace line of the programs, `slot=0 direction=1 reason=2 rule=7`, in words.
+#[must_use]
+pub fn trace_line(line: &str, names: &Names) -> String {
+    let word = |pair: &str| trace_word(pair, names).unwrap_or_else(|| pair.to_owned());
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+fn trace_word(pair: &str, names: &Names) -> Option<String> {
+    let (key, number) = pair.split_once('=')?;
+    match key {
+        "slot" => Some(names.interface(number.parse().ok()?)),
+        "direction" => {
+            let number: u8 = number.parse().ok()?;
+            Direction::ALL.into_iter().find(|way| *way as u8 == number).map(|way| way.name().to_owned())
+        }
+        "reason" => {
+            let reason = Reason::from_number(number.parse().ok()?)?;
+            Some(format!("{} {}", reason.verdict().name(), reason.name()))
+        }
+        "rule" => names.rule(number.parse().ok()?).map(|rule| format!("({rule})")),
+        _ => None,
     }
 }

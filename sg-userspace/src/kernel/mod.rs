@@ -18,6 +18,7 @@ mod paths;
 mod pod;
 pub mod read;
 mod recover;
+pub mod replay;
 pub mod run;
 pub mod session;
 pub mod stream;

@@ -4,18 +4,18 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray, RingBuf};
+use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, ProgramInfo, TestRun as _, TestRunOptions};
-use sg_common::abi::{Counter, DecisionRecord, Event};
-use sg_common::{Decision, Direction, LinkLayer, Reason};
+use sg_common::abi::{Counter, Event};
+use sg_common::{Decision, Direction, LinkLayer};
 use zerocopy::FromBytes as _;
 
-use super::commit::{Prepared, Slots};
-use super::live::AttachedDevice;
+use super::commit::{Prepared, Slots, check_capacity};
 use super::maps::{self, PolicyMaps};
 use super::object::{Object, Sizes, program};
 use super::pod::Abi;
 use super::read::{ReasonCount, read_counters};
+use super::replay::Replay;
 use super::{Instance, KernelError, Paths, paths, require_root};
 use crate::compile::TableSpec;
 
@@ -55,6 +55,8 @@ pub struct Runner {
     replay: Replay,
     pins: Rc<Pins>,
     sizes: Sizes,
+    tables: TableSpec,
+    slots: Slots,
     counters: PerCpuArray<MapData, Abi<Counter>>,
     events: RingBuf<MapData>,
     slot: u16,
@@ -101,15 +103,22 @@ impl Runner {
     ) -> Result<Self, KernelError> {
         require_root("run a test packet")?;
         let pins = Rc::new(Pins::make(paths)?);
-        let runner = Self::load(&pins, tables, slot, link, hook, sizes)?;
-        let prepared = Prepared::write(
-            PolicyMaps::open(&pins.0)?,
-            &TableSpec::default(),
-            tables,
-            &Slots::default(),
-        )?;
-        prepared.flip()?;
+        let mut runner = Self::load(&pins, tables, slot, link, hook, sizes)?;
+        runner.change(tables)?;
         Ok(runner)
+    }
+
+    /// Puts another policy in force, in which the interface has the same slot, VPC and side. Flows stay.
+    ///
+    /// # Errors
+    /// Any [`KernelError`].
+    pub fn change(&mut self, tables: &TableSpec) -> Result<(), KernelError> {
+        check_capacity(&self.tables, tables, &self.slots, &self.sizes)?;
+        let maps = PolicyMaps::open(&self.pins.0)?;
+        let prepared = Prepared::write(maps, &self.tables, tables, &self.slots)?;
+        self.slots = prepared.slots.clone();
+        self.tables = tables.clone();
+        prepared.flip()
     }
 
     /// Loads the programs for another interface of the same tables, on the same maps.
@@ -122,7 +131,8 @@ impl Runner {
         slot: u16,
         link: LinkLayer,
     ) -> Result<Self, KernelError> {
-        Self::load(&self.pins, tables, slot, link, self.hook, &self.sizes)
+        let other = Self::load(&self.pins, tables, slot, link, self.hook, &self.sizes)?;
+        Ok(Self { tables: self.tables.clone(), slots: self.slots.clone(), ..other })
     }
 
     fn load(
@@ -149,10 +159,7 @@ impl Runner {
             RunHook::Xdp => _ = object.xdp()?,
         }
         object.tc(Direction::Egress)?;
-        let replay = Replay {
-            time: convert(object.take_map(TIME)?, TIME)?,
-            decision: convert(object.take_map(DECISION)?, DECISION)?,
-        };
+        let replay = Replay::of_object(&mut object)?;
         let counters = maps::counters(&pins.0)?;
         let events = maps::events(&pins.0)?;
         Ok(Self {
@@ -161,6 +168,8 @@ impl Runner {
             replay,
             pins: Rc::clone(pins),
             sizes: *sizes,
+            tables: TableSpec::default(),
+            slots: Slots::default(),
             counters,
             events,
             slot,
@@ -219,83 +228,6 @@ impl Runner {
     }
 }
 
-const TIME: &str = "REPLAY_TIME";
-const DECISION: &str = "REPLAY_DECISION";
-
-/// The clock of programs that were loaded for a replay, and the decisions they leave. Devices attached for
-/// one ([`super::session::AttachRequest::replay`]) have it too.
-pub struct Replay {
-    time: Array<MapData, u64>,
-    decision: PerCpuArray<MapData, Abi<DecisionRecord>>,
-}
-
-impl Replay {
-    /// Opens that of an attached device. The maps are not pinned: its programs know them.
-    ///
-    /// # Errors
-    /// When the device was not attached for a replay, or its hooks do not tell their programs (clsact).
-    pub fn of_device(paths: &Paths, device: &AttachedDevice) -> Result<Self, KernelError> {
-        let lacks = || {
-            let why = format!("{} tells no program that was loaded for a replay", device.device);
-            KernelError::Request(why)
-        };
-        let hooks = super::read::hook_status(paths, device);
-        let ids: Vec<u32> = hooks.iter().filter_map(|hook| hook.program).collect();
-        let program = aya::programs::loaded_programs()
-            .flatten()
-            .find(|program| ids.contains(&program.id()))
-            .ok_or_else(lacks)?;
-        let failed = |source| KernelError::program("of a device", source);
-        let maps = program.map_ids().map_err(failed)?.unwrap_or_default();
-        Ok(Self {
-            time: open_by_id(&maps, TIME)?.ok_or_else(lacks)?,
-            decision: open_by_id(&maps, DECISION)?.ok_or_else(lacks)?,
-        })
-    }
-
-    /// Sets the clock and forgets the last decision.
-    ///
-    /// # Errors
-    /// When a map cannot be written.
-    pub fn begin(&mut self, now: u64) -> Result<(), KernelError> {
-        self.time.set(0, now, 0).map_err(|e| KernelError::map("write", TIME, e))?;
-        let failed = |e| KernelError::map("write", DECISION, e);
-        let processors = self.decision.get(&0, 0).map_err(failed)?.len();
-        let empty = vec![Abi(DecisionRecord::default()); processors];
-        let empty = aya::maps::PerCpuValues::try_from(empty)
-            .map_err(|source| KernelError::Syscall { call: "per-processor values", source })?;
-        self.decision.set(0, empty, 0).map_err(failed)
-    }
-
-    /// What was decided since the clock was set; `None`: nothing yet.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    pub fn decision(&self) -> Result<Option<Decision>, KernelError> {
-        let values = self.decision.get(&0, 0).map_err(|e| KernelError::map("read", DECISION, e))?;
-        Ok(values.iter().find_map(|Abi(record)| {
-            let reason = Reason::from_number(record.reason)?;
-            Some(Decision { reason, rule: record.rule })
-        }))
-    }
-}
-
-fn open_by_id<M>(ids: &[u32], name: &'static str) -> Result<Option<M>, KernelError>
-where
-    M: TryFrom<Map, Error = MapError>,
-{
-    let failed = |source| KernelError::map("open", name, source);
-    for &id in ids {
-        let info = MapInfo::from_id(id).map_err(failed)?;
-        // The kernel keeps the first fifteen bytes of a name.
-        if name.as_bytes().starts_with(info.name()) && !info.name().is_empty() {
-            let data = MapData::from_id(id).map_err(failed)?;
-            return Map::from_map_data(data).and_then(M::try_from).map(Some).map_err(failed);
-        }
-    }
-    Ok(None)
-}
-
 /// How large the kernel found a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgramSize {
@@ -345,13 +277,6 @@ fn refused(error: ProgramError, length: usize) -> RunError {
         Some(libc::EINVAL | libc::EMSGSIZE | libc::ENOMEM) => RunError::Length(length),
         _ => RunError::Kernel(KernelError::program("in a test run", error)),
     }
-}
-
-fn convert<M>(map: Map, name: &'static str) -> Result<M, KernelError>
-where
-    M: TryFrom<Map, Error = MapError>,
-{
-    M::try_from(map).map_err(|e| KernelError::map("open", name, e))
 }
 
 /// A folder of pins that goes with its last runner.

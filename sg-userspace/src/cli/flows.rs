@@ -1,0 +1,215 @@
+//! `sgctl flows`: the conversations that are tracked now.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::{Exit, Format, Global, output, traffic};
+use crate::events::{BothWays, End, Names, protocol_name};
+use crate::kernel::live::Live;
+use crate::kernel::read::{self, FlowRecord};
+use crate::kernel::{Paths, require_root};
+
+/// Show the tracked flows
+///
+/// Established flows, and those that only one end has spoken in so far, sorted by interface, protocol and
+/// addresses.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, after_help = "\
+Examples:
+  sgctl flows
+  sgctl flows --interface web --established
+  sgctl flows list --address 198.51.100.0/24 --port 443 -o json")]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    wanted: Wanted,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List them; the same as no verb
+    List(Wanted),
+}
+
+/// Which flows.
+#[derive(Debug, clap::Args)]
+struct Wanted {
+    /// Of this interface only
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// With an end in this range only
+    #[arg(long, value_name = "CIDR", value_parser = traffic::range)]
+    address: Option<IpNet>,
+    /// With this port at one end only
+    #[arg(long)]
+    port: Option<u16>,
+    /// Established ones only
+    #[arg(long)]
+    established: bool,
+}
+
+/// A flow as `flows -o json` lists it.
+#[derive(Debug, Clone, Serialize)]
+struct Listed {
+    /// Name of the interface.
+    interface: String,
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, `sctp` or a number.
+    protocol: String,
+    /// The protected end.
+    local: IpAddr,
+    /// Null for ICMP and for protocols without ports, like the next port.
+    local_port: Option<u16>,
+    /// The other end.
+    remote: IpAddr,
+    /// Its port.
+    remote_port: Option<u16>,
+    /// `ingress` when the remote end opened it, else `egress`.
+    opened: &'static str,
+    /// `syn-sent`, `established`, `half-closed`, `closed`, `opened`, `replied`, `stream`, ...
+    state: &'static str,
+    /// Whether it is in the table that nothing evicts.
+    established: bool,
+    /// The rule that let it in, in words; null where the policy no longer has it.
+    rule: Option<String>,
+    /// Packets so far.
+    packets: BothWays<u32>,
+    /// Bytes so far.
+    bytes: BothWays<u64>,
+    /// Seconds until it dies, unless a packet comes.
+    expires_in: u64,
+}
+
+pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit> {
+    require_root("read the flow tables")?;
+    let paths = Paths::from_environment();
+    let live = Live::require(&paths)?;
+    let names = Names::of(&live.tables);
+    let wanted = match &arguments.verb {
+        Some(Verb::List(wanted)) => wanted,
+        None => &arguments.wanted,
+    };
+    let flows = read::flows(&paths)?;
+    let listed: Vec<_> = flows.iter().map(|flow| Listed::new(flow, &names)).collect();
+    let mut listed: Vec<_> = listed.into_iter().filter(|flow| wanted.fits(flow)).collect();
+    listed.sort_by(|a, b| a.order().cmp(&b.order()));
+    match global.output {
+        Format::Json => output::print_json(&listed)?,
+        Format::Text if listed.is_empty() => eprintln!("no flow"),
+        Format::Text => output::print(&text(&listed))?,
+    }
+    Ok(Exit::Yes)
+}
+
+impl Wanted {
+    fn fits(&self, flow: &Listed) -> bool {
+        let ports = [flow.local_port, flow.remote_port];
+        self.interface.as_ref().is_none_or(|name| *name == flow.interface)
+            && self.address.is_none_or(|net| net.contains(&flow.local) || net.contains(&flow.remote))
+            && self.port.is_none_or(|port| ports.contains(&Some(port)))
+            && (flow.established || !self.established)
+    }
+}
+
+impl Listed {
+    fn new(flow: &FlowRecord, names: &Names) -> Self {
+        let port = |port| (flow.has_ports && (flow.local_port, flow.remote_port) != (0, 0)).then_some(port);
+        Self {
+            interface: names.interface(flow.slot),
+            protocol: protocol_name(flow.protocol),
+            local: flow.local,
+            local_port: port(flow.local_port),
+            remote: flow.remote,
+            remote_port: port(flow.remote_port),
+            opened: flow.opened,
+            state: flow.state,
+            established: flow.established,
+            rule: names.rule(flow.rule).map(str::to_owned),
+            packets: flow.packets.into(),
+            bytes: flow.bytes.into(),
+            expires_in: flow.expires_in,
+        }
+    }
+
+    fn order(&self) -> impl Ord + '_ {
+        let Self { interface, protocol, local, local_port, remote, remote_port, .. } = self;
+        (interface, protocol, local, local_port, remote, remote_port)
+    }
+
+    fn row(&self) -> [String; 9] {
+        let arrow = if self.opened == "ingress" { "<-" } else { "->" };
+        let both = |ways: [String; 2]| ways.join("/");
+        [
+            self.interface.clone(),
+            self.protocol.clone(),
+            End(self.local, self.local_port).to_string(),
+            arrow.to_owned(),
+            End(self.remote, self.remote_port).to_string(),
+            self.state.to_owned(),
+            both([self.packets.ingress, self.packets.egress].map(|number| number.to_string())),
+            format!("{} s", self.expires_in),
+            self.rule.clone().unwrap_or_else(|| "(a rule that has gone)".to_owned()),
+        ]
+    }
+}
+
+fn text(flows: &[Listed]) -> String {
+    let mut table = output::table([
+        "INTERFACE", "PROTOCOL", "LOCAL", "", "REMOTE", "STATE", "PACKETS IN/OUT", "EXPIRES", "RULE",
+    ]);
+    table.add_rows(flows.iter().map(Listed::row));
+    output::table_text(&table, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow() -> Listed {
+        let record = FlowRecord {
+            slot: 1,
+            protocol: 6,
+            local: IpAddr::from([10, 0, 0, 2]),
+            local_port: 22,
+            remote: IpAddr::from([10, 0, 0, 9]),
+            remote_port: 40000,
+            opened: "ingress",
+            state: "established",
+            established: true,
+            rule: 5,
+            packets: [2, 1],
+            bytes: [120, 60],
+            expires_in: 30,
+            has_ports: true,
+        };
+        Listed::new(&record, &Names::default())
+    }
+
+    #[test]
+    fn a_row_says_who_opened() {
+        let row = flow().row();
+        assert_eq!(row[2..5], ["10.0.0.2:22", "<-", "10.0.0.9:40000"]);
+        assert_eq!(row[6..], ["2/1", "30 s", "(a rule that has gone)"]);
+    }
+
+    #[test]
+    fn filters_look_at_both_ends() {
+        let all = || Wanted { interface: None, address: None, port: None, established: false };
+        for (wanted, fits) in [
+            (all(), true),
+            (Wanted { port: Some(40000), ..all() }, true),
+            (Wanted { port: Some(23), ..all() }, false),
+            (Wanted { address: traffic::range("10.0.0.9").ok(), ..all() }, true),
+            (Wanted { address: traffic::range("10.0.1.0/24").ok(), ..all() }, false),
+            (Wanted { interface: Some("slot 1".to_owned()), ..all() }, true),
+            (Wanted { interface: Some("web".to_owned()), ..all() }, false),
+            (Wanted { established: true, ..all() }, true),
+        ] {
+            assert_eq!(wanted.fits(&flow()), fits, "{wanted:?}");
+        }
+        let opening = Listed { established: false, ..flow() };
+        assert!(!Wanted { established: true, ..all() }.fits(&opening));
+    }
+}

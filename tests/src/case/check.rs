@@ -1,0 +1,348 @@
+//! One check for every level: each packet's verdict, reason and rule, every counter after each packet, and the
+//! events in their order.
+
+use std::fmt;
+
+use anyhow::{Context as _, Result, bail};
+use sg_common::abi::{Event, EventKind};
+use sg_common::{Decision, Direction, LinkLayer, Reason, Verdict};
+use sg_userspace::engine::{HostTables, Limits};
+use sg_userspace::kernel::Paths;
+use sg_userspace::kernel::read::ReasonCount;
+use sg_userspace::kernel::run::{RunError, RunHook, Runner, run_sizes};
+
+use sg_userspace::policy::model::Side;
+
+use super::devices::{Attachment, Bench};
+use super::{Action, Case, Counters, Expected, Step};
+use crate::stale::{BPFFS, unique_name};
+
+/// Where a case runs.
+#[derive(Clone, Copy)]
+pub enum Level<'b> {
+    /// The engine on the host.
+    Host,
+    /// The loaded programs, packet by packet (BPF_PROG_TEST_RUN).
+    Run(RunHook),
+    /// The attached programs on veth devices, frames from packet sockets.
+    Devices(&'b Bench),
+}
+
+/// What did not come as it should.
+#[derive(Debug)]
+pub struct Failure {
+    place: String,
+    step: String,
+    expected: String,
+    got: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, step, expected, got } = self;
+        write!(f, "{place}\n    {step}\n    expected {expected}\n    got      {got}")
+    }
+}
+
+/// One level, set up for the policy and the interfaces of a case.
+pub(super) trait Judge {
+    /// Judges a frame at an interface, at a time of the case's own clock; `None`: the level can make no such
+    /// packet.
+    fn judge(
+        &mut self,
+        at: usize,
+        way: Direction,
+        frame: &[u8],
+        now: u64,
+    ) -> Result<Option<Decision>>;
+    /// The interface's counters that are not zero.
+    fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>>;
+    /// Events since the last call.
+    fn events(&mut self) -> Result<Vec<Event>>;
+    /// Forgets every flow: another case begins.
+    fn forget_flows(&mut self) -> Result<()>;
+    /// Nothing more comes; what should not have come so far is an error.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What became of all cases at a level.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Cases that ran.
+    pub cases: usize,
+    /// Packets and waits of theirs.
+    pub steps: usize,
+    /// Cases and packets that cannot be at this level.
+    pub left_out: Vec<String>,
+    /// Everything that did not come as it should.
+    pub failures: Vec<Failure>,
+}
+
+/// Runs cases. Those with the same policy and interfaces share one set-up: the verifier takes a good part of
+/// a second for each.
+#[must_use]
+pub fn check_all(cases: &[&Case], level: Level<'_>) -> Report {
+    let mut report = Report::default();
+    let mut groups: Vec<Vec<&Case>> = Vec::new();
+    for &case in cases {
+        if !case.is_possible(level) {
+            report.left_out.push(case.place(case.line));
+            continue;
+        }
+        match groups.iter_mut().find(|group| group[0].has_setting_of(case)) {
+            Some(group) => group.push(case),
+            None => groups.push(vec![case]),
+        }
+    }
+    for group in groups {
+        report.cases += group.len();
+        report.steps += group.iter().map(|case| case.steps.len()).sum::<usize>();
+        if let Err(error) = check_group(&group, level, &mut report) {
+            report.failures.push(Failure {
+                place: group[0].place(group[0].line),
+                step: "the level itself".to_owned(),
+                expected: "no error".to_owned(),
+                got: format!("{error:#}"),
+            });
+        }
+    }
+    report
+}
+
+fn check_group(group: &[&Case], level: Level<'_>, report: &mut Report) -> Result<()> {
+    let mut judge: Box<dyn Judge + '_> = match level {
+        Level::Host => Box::new(host(group[0])?),
+        Level::Run(hook) => Box::new(programs(group[0], hook)?),
+        Level::Devices(bench) => Box::new(Attachment::new(bench, group[0])?),
+    };
+    for case in group {
+        judge.forget_flows()?;
+        check(case, judge.as_mut(), report).with_context(|| case.place(case.line))?;
+    }
+    judge.finish()
+}
+
+/// Runs one case at one level.
+fn check(case: &Case, judge: &mut dyn Judge, report: &mut Report) -> Result<()> {
+    let Report { left_out, failures, .. } = report;
+    let mut differ = |line: u64, step: &str, expected: String, got: String| {
+        failures.push(Failure { place: case.place(line), step: step.to_owned(), expected, got });
+    };
+    // Any time but zero, which means "free" to the clock of flows.
+    let mut now = 1_000_000_000_000;
+    let before = counters(case, judge)?;
+    let mut counted = Counters::new();
+    let mut expected_counters = case.counters.clone();
+    let mut kinds = Vec::new();
+    for Step { line, text, action } in &case.steps {
+        let (at, direction, frame, expected) = match action {
+            Action::Wait(pause) => {
+                now += pause;
+                continue;
+            }
+            Action::Packet { at, direction, frame, expected } => (*at, *direction, frame, expected),
+        };
+        let decision = judge
+            .judge(at, direction, frame, now)
+            .with_context(|| format!("line {line}: {text}, expected {expected}"))?;
+        let Some(decision) = decision else {
+            left_out.push(format!("{}: {text}", case.place(*line)));
+            let uncounted = expected_counters.entry((at, direction, expected.reason));
+            uncounted.and_modify(|packets| *packets -= 1);
+            continue;
+        };
+        let got = case.found(decision);
+        if got.reason != expected.reason || expected.rule.is_some() && got.rule != expected.rule {
+            differ(*line, text, expected.to_string(), got.to_string());
+        }
+        *counted.entry((at, direction, decision.reason)).or_default() += 1;
+        kinds.extend(kind(decision));
+        let found = since(counters(case, judge)?, &before);
+        if found != counted {
+            differ(*line, text, format!("{counted:?}"), format!("{found:?}"));
+            counted = found;
+        }
+    }
+    expected_counters.retain(|_, packets| *packets != 0);
+    if counted != expected_counters {
+        differ(case.line, "counters", format!("{expected_counters:?}"), format!("{counted:?}"));
+    }
+    let events = judge.events()?;
+    let found: Option<Vec<_>> = events.iter().map(|it| EventKind::from_number(it.kind)).collect();
+    let mut found = found.context("an event of no kind")?;
+    if case.events.is_none() {
+        found.retain(|kind| *kind != EventKind::End);
+    }
+    let expected = case.events.as_ref().unwrap_or(&kinds);
+    if *expected != found {
+        differ(case.line, "events", format!("{expected:?}"), format!("{found:?}"));
+    }
+    Ok(())
+}
+
+/// What came on top of `before`.
+fn since(mut counters: Counters, before: &Counters) -> Counters {
+    for (key, packets) in &mut counters {
+        *packets -= before.get(key).copied().unwrap_or_default();
+    }
+    counters.retain(|_, packets| *packets != 0);
+    counters
+}
+
+/// The event that goes with a decision.
+fn kind(decision: Decision) -> Option<EventKind> {
+    match decision.verdict() {
+        Verdict::Drop => Some(EventKind::Drop),
+        Verdict::Allow => (decision.reason == Reason::Rule).then_some(EventKind::Allow),
+    }
+}
+
+fn counters(case: &Case, judge: &mut dyn Judge) -> Result<Counters> {
+    let mut all = Counters::new();
+    for at in 0..case.interfaces.len() {
+        let found = judge.counters(at)?.into_iter();
+        all.extend(found.map(|(direction, reason, packets)| ((at, direction, reason), packets)));
+    }
+    Ok(all)
+}
+
+impl Case {
+    /// Programs are attached only once there is a policy, and XDP judges only what arrives at a host.
+    fn is_possible(&self, level: Level<'_>) -> bool {
+        match level {
+            Level::Host | Level::Run(RunHook::Tc) => true,
+            Level::Run(RunHook::Xdp) => !self.has_workload(),
+            Level::Devices(bench) => {
+                !self.without_policy && !(bench.needs_host() && self.has_workload())
+            }
+        }
+    }
+
+    /// Whether one of its interfaces is a workload's.
+    fn has_workload(&self) -> bool {
+        let mut slots = self.interfaces.iter().map(|interface| interface.slot);
+        slots.any(|slot| self.spec.interfaces[&slot].side == Side::Workload)
+    }
+
+    /// Whether one set-up serves both.
+    fn has_setting_of(&self, other: &Self) -> bool {
+        let names =
+            |case: &Self| case.interfaces.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
+        self.policy_text == other.policy_text
+            && self.without_policy == other.without_policy
+            && names(self) == names(other)
+    }
+
+    fn place(&self, line: u64) -> String {
+        format!("{}:{line}: {}", self.file, self.name)
+    }
+
+    fn found(&self, decision: Decision) -> Expected {
+        let known = || self.rule(decision.rule).unwrap_or_else(|| format!("{}", decision.rule));
+        let rule = (decision.rule != 0).then(known);
+        Expected { reason: decision.reason, rule }
+    }
+}
+
+/// The host's engine, one view of the same state for each interface.
+fn host(case: &Case) -> Result<Vec<HostTables<'_>>> {
+    let mut tables: Vec<HostTables<'_>> = Vec::new();
+    for interface in &case.interfaces {
+        tables.push(match tables.first() {
+            None => HostTables::new(&case.spec, interface.slot, Limits::default())?,
+            Some(first) => first.with(&case.spec, interface.slot)?,
+        });
+    }
+    Ok(tables)
+}
+
+impl Judge for Vec<HostTables<'_>> {
+    fn judge(
+        &mut self,
+        at: usize,
+        way: Direction,
+        frame: &[u8],
+        now: u64,
+    ) -> Result<Option<Decision>> {
+        Ok(Some(self[at].judge(frame, way, LinkLayer::Ethernet, now)))
+    }
+
+    fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>> {
+        let slot = sg_common::Tables::attachment(&self[at]).slot;
+        let all = self[at].counters().into_iter();
+        let own = all.filter(|((it, ..), _)| *it == slot);
+        Ok(own.map(|((_, way, reason), count)| (way, reason, count.packets)).collect())
+    }
+
+    fn events(&mut self) -> Result<Vec<Event>> {
+        Ok(self.first().map(HostTables::take_events).unwrap_or_default())
+    }
+
+    fn forget_flows(&mut self) -> Result<()> {
+        self.first().inspect(|first| first.forget_flows());
+        Ok(())
+    }
+}
+
+/// The loaded programs, one set for each interface on the same maps.
+fn programs(case: &Case, hook: RunHook) -> Result<Vec<Runner>> {
+    let link = LinkLayer::Ethernet;
+    let sizes = run_sizes(&case.spec);
+    let mut runners: Vec<Runner> = Vec::new();
+    for interface in &case.interfaces {
+        runners.push(match runners.first() {
+            None => Runner::new(&paths(), &case.spec, interface.slot, link, hook, &sizes)?,
+            Some(first) => first.beside(&case.spec, interface.slot, link)?,
+        });
+    }
+    Ok(runners)
+}
+
+/// Directories of our own, under names that a later run sweeps.
+#[must_use]
+pub fn paths() -> Paths {
+    let name = unique_name("case");
+    let elsewhere = std::env::temp_dir().join(&name);
+    Paths {
+        bpffs: std::path::Path::new(BPFFS).join(&name).join("sg"),
+        run: elsewhere.join("run"),
+        state: elsewhere.join("state"),
+    }
+}
+
+/// Counters as the kernel's readers give them.
+pub(super) fn plain(counters: Vec<ReasonCount>) -> Vec<(Direction, Reason, u64)> {
+    counters.into_iter().map(|one| (one.key.0, one.key.1, one.packets)).collect()
+}
+
+impl Judge for Vec<Runner> {
+    fn judge(
+        &mut self,
+        at: usize,
+        way: Direction,
+        frame: &[u8],
+        now: u64,
+    ) -> Result<Option<Decision>> {
+        let Some(runner) = self.get_mut(at) else { bail!("no runner {at}") };
+        match runner.judge(frame, way, now) {
+            Ok(ran) => Ok(Some(ran.decision)),
+            Err(RunError::Length(_)) => Ok(None),
+            Err(RunError::Kernel(error)) => Err(error.into()),
+        }
+    }
+
+    fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>> {
+        Ok(plain(self[at].counters()?))
+    }
+
+    fn events(&mut self) -> Result<Vec<Event>> {
+        // The ring is shared, and so is the place where its reader stands.
+        Ok(self.first_mut().map(Runner::events).unwrap_or_default())
+    }
+
+    fn forget_flows(&mut self) -> Result<()> {
+        Ok(self.first_mut().map_or(Ok(()), Runner::forget_flows)?)
+    }
+}

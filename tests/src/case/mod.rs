@@ -1,0 +1,235 @@
+//! Cases: policy text and packets, with what must come of each. One set serves every level: the engine on the
+//! host, the programs in a test run, the programs on real devices.
+//!
+//! A file of `tests/cases` is a list of cases:
+//!
+//! ```yaml
+//! - name: who may open a connection may go on
+//!   why: one sentence, and the rule of DESIGN.md
+//!   policy: |           # as `sgctl` reads it
+//!     ...
+//!   interface: web      # or several, [web, db]; a step names another than the first with `at:`
+//!   steps:
+//!     - in: tcp 198.51.100.7:40000 > 10.0.0.5:80 S seq=100
+//!       is: allow rule "group web ingress tcp/80 from 0.0.0.0/0"
+//!     - out: tcp 10.0.0.5:80 > 198.51.100.7:40000 SA seq=500 ack=101
+//!       is: allow flow
+//!     - wait: 31s
+//!   counters: {ingress: {rule: 1}, egress: {flow: 1}}   # `web ingress` where there are several
+//!   events: [allow]     # kinds in order, where ends of flows matter
+//! ```
+//!
+//! [`packet`] describes the language of the packets.
+
+pub mod check;
+mod devices;
+pub mod packet;
+mod text;
+mod transport;
+mod words;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use sg_common::abi::{EventKind, InterfaceFlags};
+use sg_common::{Direction, Reason};
+use sg_userspace::compile::{Surroundings, TableSpec, compile};
+use sg_userspace::policy::{self, Policy};
+
+pub use devices::Bench;
+pub use text::{File, files};
+
+/// A case, ready to run.
+#[derive(Debug)]
+pub struct Case {
+    /// The file it stands in.
+    pub file: String,
+    /// What it shows.
+    pub name: String,
+    /// Line of its name.
+    pub line: u64,
+    policy_text: String,
+    policy: Policy,
+    spec: TableSpec,
+    interfaces: Vec<Interface>,
+    /// The interfaces are there but have no policy yet.
+    without_policy: bool,
+    steps: Vec<Step>,
+    counters: Counters,
+    /// Kinds in order; `None`: ends of flows do not matter.
+    events: Option<Vec<EventKind>>,
+}
+
+/// An interface that judges packets.
+#[derive(Debug)]
+struct Interface {
+    name: String,
+    slot: u16,
+    mac: Option<[u8; 6]>,
+}
+
+/// Packets by interface, direction and reason.
+type Counters = BTreeMap<(usize, Direction, Reason), u64>;
+
+/// One line of a case.
+#[derive(Debug)]
+struct Step {
+    line: u64,
+    text: String,
+    action: Action,
+}
+
+#[derive(Debug)]
+enum Action {
+    /// Nanoseconds pass.
+    Wait(u64),
+    /// A packet comes.
+    Packet { at: usize, direction: Direction, frame: Vec<u8>, expected: Expected },
+}
+
+/// What must become of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Expected {
+    reason: Reason,
+    /// The rule in words, where it matters.
+    rule: Option<String>,
+}
+
+impl Case {
+    fn from_text(file: &str, line: u64, case: text::Case) -> Result<Self> {
+        let loaded = policy::load(&case.name, &case.policy).map_err(|rejected| {
+            anyhow::anyhow!("{}", rejected.diagnostics.render(policy::Style::OneLine))
+        })?;
+        let names = case.interface.names();
+        let surroundings = Surroundings::of(names.iter().map(String::as_str));
+        let mut spec = compile(&loaded.policy, &surroundings, None)?;
+        if case.without_policy {
+            spec.interfaces.values_mut().for_each(|interface| interface.version.policy = 0);
+        }
+        let interfaces =
+            names.into_iter().map(|name| interface(&spec, name)).collect::<Result<Vec<_>>>()?;
+        let steps = case
+            .steps
+            .into_iter()
+            .map(|step| {
+                let line = step.referenced.line();
+                Step::from_text(line, step.value, &interfaces)
+                    .with_context(|| format!("line {line}"))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let counters = counters(case.counters, &interfaces)?;
+        let kind = |name: &String| {
+            let kinds = [EventKind::Allow, EventKind::Drop, EventKind::End];
+            let found = kinds.into_iter().find(|kind| kind.name() == name);
+            found.with_context(|| format!("no event is {name}"))
+        };
+        let events = case.events.map(|kinds| kinds.iter().map(kind).collect()).transpose()?;
+        Ok(Self {
+            file: file.to_owned(),
+            line,
+            name: case.name,
+            policy_text: case.policy,
+            policy: loaded.policy,
+            spec,
+            interfaces,
+            without_policy: case.without_policy,
+            steps,
+            counters,
+            events,
+        })
+    }
+
+    /// A rule in the words of the cases.
+    fn rule(&self, number: u32) -> Option<String> {
+        self.spec.rules.get(&number).map(ToString::to_string)
+    }
+}
+
+fn interface(spec: &TableSpec, name: String) -> Result<Interface> {
+    let slot = spec.slot(&name).with_context(|| format!("no interface {name}"))?;
+    let version = spec.interfaces.get(&slot).context("its slot")?.version;
+    let mac = (version.flags & InterfaceFlags::MAC != 0).then_some(version.mac);
+    Ok(Interface { name, slot, mac })
+}
+
+impl Step {
+    fn from_text(line: u64, step: text::Step, interfaces: &[Interface]) -> Result<Self> {
+        let (direction, packet) = match (step.ingress, step.egress, step.wait) {
+            (Some(text), None, None) => (Direction::Ingress, text),
+            (None, Some(text), None) => (Direction::Egress, text),
+            (None, None, Some(text)) if step.is.is_none() && step.at.is_none() => {
+                let action = Action::Wait(nanoseconds(&text)?);
+                return Ok(Self { line, text: format!("wait: {text}"), action });
+            }
+            _ => bail!("a step is one of in, out and wait"),
+        };
+        let at = step.at.map_or(Ok(0), |name| index(interfaces, &name))?;
+        let expected = Expected::from_text(&step.is.context("`is` is missing")?)?;
+        let frame = packet::frame(&packet, direction, interfaces[at].mac)
+            .with_context(|| packet.clone())?;
+        let way = match direction {
+            Direction::Ingress => "in",
+            Direction::Egress => "out",
+        };
+        let action = Action::Packet { at, direction, frame, expected };
+        Ok(Self { line, text: format!("{way}: {packet}"), action })
+    }
+}
+
+impl Expected {
+    /// `allow rule "..."`, `allow flow`, `drop no_rule`
+    fn from_text(text: &str) -> Result<Self> {
+        let (verdict, rest) = text.split_once(' ').context("verdict and reason")?;
+        let (reason, rule) = match rest.split_once(' ') {
+            Some((reason, rule)) => {
+                let rule = rule.strip_prefix('"').and_then(|rule| rule.strip_suffix('"'));
+                (reason, Some(rule.context("a rule stands in quotation marks")?.to_owned()))
+            }
+            None => (rest, None),
+        };
+        let reason = reason_of(reason)?;
+        ensure!(reason.verdict().name() == verdict, "{} is no {verdict}", reason.name());
+        ensure!((reason == Reason::Rule) <= rule.is_some(), "which rule?");
+        Ok(Self { reason, rule })
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.reason.verdict().name(), self.reason.name())?;
+        self.rule.as_ref().map_or(Ok(()), |rule| write!(f, " {rule:?}"))
+    }
+}
+
+fn reason_of(name: &str) -> Result<Reason> {
+    let found = Reason::ALL.iter().copied().find(|reason| reason.name() == name);
+    found.with_context(|| format!("no reason is {name}"))
+}
+
+fn index(interfaces: &[Interface], name: &str) -> Result<usize> {
+    let found = interfaces.iter().position(|interface| interface.name == name);
+    found.with_context(|| format!("the case has no interface {name}"))
+}
+
+/// `31s`
+fn nanoseconds(text: &str) -> Result<u64> {
+    let seconds = text.strip_suffix('s').context("seconds, as in 31s")?;
+    Ok(seconds.parse::<u64>()? * 1_000_000_000)
+}
+
+/// `ingress` of the only interface, `web ingress` of one of several.
+fn counters(text: text::Counters, interfaces: &[Interface]) -> Result<Counters> {
+    let mut counters = Counters::new();
+    for (key, reasons) in text {
+        let (at, direction) = match key.rsplit_once(' ') {
+            Some((name, direction)) => (index(interfaces, name)?, direction),
+            None => (0, key.as_str()),
+        };
+        let direction = Direction::ALL.into_iter().find(|it| it.name() == direction);
+        let direction = direction.with_context(|| format!("no direction in {key}"))?;
+        for (reason, packets) in reasons {
+            counters.insert((at, direction, reason_of(&reason)?), packets);
+        }
+    }
+    Ok(counters)
+}
