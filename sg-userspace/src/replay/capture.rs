@@ -100,6 +100,8 @@ struct Raw {
 }
 
 fn link_layer(link: DataLink) -> Option<LinkLayer> {
+    // The high half of a pcap file's field says how long a frame check sequence the frames carry.
+    let link = DataLink::from(u32::from(link) & 0xffff);
     if link == DataLink::ETHERNET {
         Some(LinkLayer::Ethernet)
     } else if [DataLink::RAW, DataLink::IPV4, DataLink::IPV6].contains(&link)
