@@ -13,8 +13,8 @@ use crate::{Address, AddressTables, Be16, Direction, Family, Packet, Reason, Tab
 /// Neighbour discovery is sent with it, so that no packet from beyond a router passes for it
 /// (RFC 4861, section 6.1).
 const HOP_LIMIT: u8 = 255;
-/// MLD is sent with it (RFC 3810, section 5).
-const MLD_HOP_LIMIT: u8 = 1;
+/// MLD and IGMP are sent with it (RFC 3810, section 5; RFC 3376, section 4).
+const LISTENER_HOP_LIMIT: u8 = 1;
 
 /// Offset of the target address in neighbour solicitations and advertisements (RFC 4861, section 4.3).
 const ND_TARGET: usize = 8;
@@ -56,9 +56,7 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         let reason = match transport {
             Transport::Udp(source, destination) => self.dhcp(A::FAMILY, *source, *destination)?,
             Transport::Icmp(message) => self.neighbour(header, message)?,
-            Transport::Tcp(_) | Transport::Sctp(_) | Transport::Other => {
-                Reason::InfrastructureMulticastListener
-            }
+            Transport::Tcp(_) | Transport::Sctp(_) | Transport::Other => self.igmp(header)?,
         };
         let Some(entry) = entry_of(reason) else { return Some(reason) };
         if !self.has(entry) {
@@ -106,6 +104,14 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         }
     }
 
+    /// IGMP goes to a group and no further than the link (RFC 3376, section 4): anything else of that
+    /// protocol is for the rules.
+    #[inline(always)]
+    fn igmp<A: Address>(&self, header: &IpHeader<A>) -> Option<Reason> {
+        let on_link = header.hop_limit == LISTENER_HOP_LIMIT && header.destination.is_multicast();
+        on_link.then_some(Reason::InfrastructureMulticastListener)
+    }
+
     /// Neighbour discovery, router discovery and multicast listeners.
     #[inline(always)]
     fn neighbour<A: Address>(&self, header: &IpHeader<A>, message: &Message) -> Option<Reason>
@@ -123,7 +129,7 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
             v6::LISTENER_QUERY
             | v6::LISTENER_REPORT
             | v6::LISTENER_DONE
-            | v6::LISTENER_REPORT_V2 => (header.hop_limit == MLD_HOP_LIMIT)
+            | v6::LISTENER_REPORT_V2 => (header.hop_limit == LISTENER_HOP_LIMIT)
                 .then_some(Reason::InfrastructureMulticastListener),
             v6::NEIGHBOUR_SOLICITATION | v6::NEIGHBOUR_ADVERTISEMENT
                 if header.hop_limit != HOP_LIMIT =>
@@ -138,7 +144,9 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
             v6::NEIGHBOUR_SOLICITATION | v6::NEIGHBOUR_ADVERTISEMENT => {
                 Some(Reason::InfrastructureNeighbourDiscovery)
             }
-            v6::ROUTER_SOLICITATION if egress => Some(Reason::InfrastructureRouterDiscovery),
+            v6::ROUTER_SOLICITATION if egress => {
+                (header.hop_limit == HOP_LIMIT).then_some(Reason::InfrastructureRouterDiscovery)
+            }
             // Only a neighbour's link-local address sends one (RFC 4861, section 6.1.2).
             v6::ROUTER_ADVERTISEMENT if !egress => (header.hop_limit == HOP_LIMIT
                 && header.source.is_link_local())
@@ -147,12 +155,14 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         }
     }
 
-    /// Whether a neighbour advertisement speaks of an address of the interface's.
+    /// Whether a neighbour advertisement speaks of an address of the interface's. A link-local address is
+    /// not in the policy; it must at least be the sender's.
     #[inline(always)]
     fn advertises_own<A: Address>(&self, header: &IpHeader<A>) -> bool {
         let Some(target) = self.packet.load::<16>(header.payload + ND_TARGET) else { return false };
         let target = V6::new(target.0);
-        header.payload_length >= ND_TARGET + 16 && (target.is_link_local() || self.is_own(target))
+        let is_senders = target.is_link_local() && target.widen() == header.source.widen();
+        header.payload_length >= ND_TARGET + 16 && (is_senders || self.is_own(target))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Userspace half of the security groups: policy compiler, loader, events and the `sgctl` command.
 
-pub mod policy;
 pub mod compile;
+pub mod policy;
 
 pub mod diff;
 pub mod kernel;

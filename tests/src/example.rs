@@ -226,7 +226,8 @@ fn build(places: &[Place]) -> Builder {
     let mut builder = Net::builder();
     let mut segments: Vec<&[String]> = Vec::new();
     for place in places {
-        let words = |list: &'_ [String]| list.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        let words =
+            |list: &'_ [String]| list.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
         let segment = words(&place.gateways);
         if !segments.contains(&place.gateways.as_slice()) {
             segments.push(&place.gateways);

@@ -21,13 +21,21 @@ impl Injector {
         PacketSocket::open(namespace, device, Hears::Nothing).map(Self)
     }
 
-    /// Sends one whole Ethernet frame.
+    /// Sends one whole Ethernet frame. What a program on that device drops counts as sent.
     ///
     /// # Errors
     /// When the device refuses it (down, too long, shorter than a header).
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        self.0.send(frame)
+        match self.0.send(frame) {
+            Err(error) if is_dropped(&error) => Ok(()),
+            result => result,
+        }
     }
+}
+
+/// How the kernel tells a packet socket that TC egress dropped its frame.
+fn is_dropped(error: &anyhow::Error) -> bool {
+    error.root_cause().downcast_ref() == Some(&nix::errno::Errno::ENOBUFS)
 }
 
 /// Sends one whole Ethernet frame out of a device.

@@ -128,8 +128,7 @@ impl<'net> Scenario<'net> {
                 .collect::<Result<_>>()?,
         };
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut scenario =
-            Self { side, net, controllers, protected, options, servers: Vec::new() };
+        let mut scenario = Self { side, net, controllers, protected, options, servers: Vec::new() };
         scenario.attach_again(example)?;
         Ok(scenario)
     }

@@ -159,15 +159,15 @@ impl Drop for Sgctl<'_> {
     }
 }
 
-/// Beside this test binary: target/PROFILE/deps/TEST and target/PROFILE/sgctl.
+/// Beside this binary, or for a test, which lies in `deps`, one directory up.
 fn program() -> Result<PathBuf> {
-    let test = env::current_exe().context("path of this test binary")?;
-    let profile = test.ancestors().nth(2).context("directory of this test binary")?;
-    let program = profile.join("sgctl");
-    ensure!(
-        program.is_file(),
-        "{} is not built: run `cargo xtask test`, or `cargo build` before `cargo test`",
-        program.display()
-    );
-    Ok(program)
+    let this = env::current_exe().context("path of this binary")?;
+    let found =
+        this.ancestors().skip(1).take(2).map(|dir| dir.join("sgctl")).find(|it| it.is_file());
+    found.with_context(|| {
+        format!(
+            "sgctl is not built beside {}: run `cargo xtask test`, or `cargo build` before `cargo test`",
+            this.display()
+        )
+    })
 }

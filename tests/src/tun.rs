@@ -67,8 +67,7 @@ fn open(namespace: &Namespace, addresses: &[&str]) -> Result<File> {
         for (place, byte) in request.ifr_name.iter_mut().zip(DEVICE.bytes()) {
             *place = byte.cast_signed();
         }
-        request.ifr_ifru.ifru_flags =
-            i16::try_from(libc::IFF_TUN | libc::IFF_NO_PI)?;
+        request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_TUN | libc::IFF_NO_PI)?;
         // SAFETY: the call reads a request, which lives until it returns.
         let result = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) };
         nix::errno::Errno::result(result).context("making a tun device")?;

@@ -19,8 +19,7 @@ use tests::{
 fn set_nat_up(net: &Net) -> Result<()> {
     let nat = net.host("nat-1");
     nat.ns().set_parameters(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])?;
-    let ruleset =
-        "table inet nat { chain post { type nat hook postrouting priority srcnat; oif eth0 masquerade; }; }";
+    let ruleset = "table inet nat { chain post { type nat hook postrouting priority srcnat; oif eth0 masquerade; }; }";
     let translate = nat.ns().command("nft").arg(ruleset).output()?;
     assert!(translate.status.success(), "{}", String::from_utf8_lossy(&translate.stderr));
     for (family, private, internet, via) in [
@@ -72,7 +71,8 @@ fn check(side: Side) -> Result<()> {
         ("nat-1", "private-1", Tcp(22), TimedOut),
     ])?;
     // The page has never seen a private address, and has seen the NAT host's: translation happened.
-    for (private, nat) in net.host("private-1").addresses().iter().zip(net.host("nat-1").addresses())
+    for (private, nat) in
+        net.host("private-1").addresses().iter().zip(net.host("nat-1").addresses())
     {
         let from = |source: IpAddr, port| {
             move |frame: &tests::frame::Frame| {

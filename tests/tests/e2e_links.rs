@@ -36,6 +36,10 @@ const TUNNEL: &str = r#"vpcs:
 #[test]
 fn a_device_without_ethernet_is_judged_by_its_ip_header() -> Result<()> {
     let (near, far) = (Namespace::new("near")?, Namespace::new("far")?);
+    for namespace in [&near, &far] {
+        // Echo sockets of any group.
+        namespace.set_parameters(&[("ipv4/ping_group_range", "0 2147483647")])?;
+    }
     let _cable = Cable::between([
         (&near, &["10.79.0.1/24", "fd79::1/64"]),
         (&far, &["10.79.0.2/24", "fd79::2/64"]),
@@ -46,8 +50,10 @@ fn a_device_without_ethernet_is_judged_by_its_ip_header() -> Result<()> {
     let status = sgctl.json(&["status"])?;
     assert_eq!(status["devices"][0]["device"], tun::DEVICE);
     assert_eq!(status["devices"][0]["hooks"][0]["hook"], "tcx-ingress");
-    let pairs: [[SocketAddr; 2]; 2] =
-        [["10.79.0.1:0".parse()?, "10.79.0.2:0".parse()?], ["[fd79::1]:0".parse()?, "[fd79::2]:0".parse()?]];
+    let pairs: [[SocketAddr; 2]; 2] = [
+        ["10.79.0.1:0".parse()?, "10.79.0.2:0".parse()?],
+        ["[fd79::1]:0".parse()?, "[fd79::2]:0".parse()?],
+    ];
     for [left, right] in pairs {
         let at = |address: SocketAddr, port| SocketAddr::new(address.ip(), port);
         let _web = tcp::Server::start(&far, at(right, 80))?;
@@ -95,9 +101,12 @@ fn tags_hide_nothing() -> Result<()> {
     let sgctl = scenario.controller("server");
     let mut inside = Capture::start(server.ns(), DEVICE)?;
     let wire = Injector::open(net.wire(), server.port())?;
-    let count = |reason| Ok::<_, anyhow::Error>(packets(&sgctl.json(&["status"])?, "ingress", reason));
+    let count =
+        |reason| Ok::<_, anyhow::Error>(packets(&sgctl.json(&["status"])?, "ingress", reason));
     for (index, tags) in
-        [&[][..], &[CUSTOMER], &[SERVICE], &[SERVICE, CUSTOMER], &[CUSTOMER, CUSTOMER]].iter().enumerate()
+        [&[][..], &[CUSTOMER], &[SERVICE], &[SERVICE, CUSTOMER], &[CUSTOMER, CUSTOMER]]
+            .iter()
+            .enumerate()
     {
         // An allowed port opens one flow, and is the same flow behind other tags.
         let allowed = tagged(client, server, tags, 53)?;

@@ -49,10 +49,7 @@ fn events_name_group_rule_and_reason() -> Result<()> {
             ("reason", "rule"),
             ("source", &from.ip().to_string()),
             ("destination", &to.ip().to_string()),
-            (
-                "rule",
-                &format!("group web ingress tcp/80 from {everybody} (everybody reads)"),
-            ),
+            ("rule", &format!("group web ingress tcp/80 from {everybody} (everybody reads)")),
         ] {
             assert_eq!(allow[key], value, "{key} of {allow}");
         }
@@ -110,7 +107,8 @@ fn drops_beyond_the_budget_are_counted() -> Result<()> {
     }
     let status = sgctl.json(&["status"])?;
     let dropped = packets(&status, |one| one["verdict"] == "drop");
-    let udp_drops = packets(&status, |one| one["reason"] == "no_rule" && one["direction"] == "ingress");
+    let udp_drops =
+        packets(&status, |one| one["reason"] == "no_rule" && one["direction"] == "ingress");
     assert_eq!(udp_drops, SENT);
     // Nothing was allowed: every event is a drop.
     assert_eq!(packets(&status, |one| one["reason"] == "rule"), 0);

@@ -10,14 +10,24 @@ use tests::{
 
 /// What is wrong with a policy, and words that the messages must hold.
 const POLICIES: &[(&str, &str, &str, &[&str])] = &[
-    ("unknown key", "ingress:", "ingres:", &["policy.yaml:6:", "ingres", "did you mean `ingress`?"]),
+    (
+        "unknown key",
+        "ingress:",
+        "ingres:",
+        &["policy.yaml:6:", "ingres", "did you mean `ingress`?"],
+    ),
     (
         "impossible CIDR",
         "[0.0.0.0/0, \"::/0\"], description",
         "[10.0.0.0/33, \"::/0\"], description",
         &["policy.yaml:7:", "10.0.0.0/33"],
     ),
-    ("no such group", "groups: [web]", "groups: [wbe]", &["InvalidGroup.NotFound", "did you mean `web`?"]),
+    (
+        "no such group",
+        "groups: [web]",
+        "groups: [wbe]",
+        &["InvalidGroup.NotFound", "did you mean `web`?"],
+    ),
     ("address outside", "10.77.2.10", "10.78.2.10", &["10.78.2.10", "CIDR blocks of the VPC"]),
     ("missing device", "device: to-server", "device: to-nobody", &["to-nobody", "there are: "]),
     (
@@ -26,13 +36,22 @@ const POLICIES: &[(&str, &str, &str, &[&str])] = &[
         "tests: [{from: client, to: server, type: ssh, expect: allow}]\n    interfaces:",
         &["expected allow, got drop", "nothing was attached"],
     ),
-    ("no device at all", ", device: to-server, side: workload", "", &["names a device", "sgctl attach DEVICE"]),
+    (
+        "no device at all",
+        ", device: to-server, side: workload",
+        "",
+        &["names a device", "sgctl attach DEVICE"],
+    ),
 ];
 
 /// How the command line is wrong.
 const COMMAND_LINES: &[(&[&str], i32, &[&str])] = &[
     (&["attach", "nodev0", "--policy", "POLICY"], 1, &["nodev0"]),
-    (&["attach", "nodev0", "--interface", "server", "--policy", "POLICY"], 1, &["nodev0", "there are: "]),
+    (
+        &["attach", "nodev0", "--interface", "server", "--policy", "POLICY"],
+        1,
+        &["nodev0", "there are: "],
+    ),
     (
         &["attach", "to-server", "--interface", "sever", "--policy", "POLICY"],
         1,
@@ -110,12 +129,9 @@ fn nobody() -> Result<()> {
     let sgctl = Sgctl::new(net.wire())?;
     let path = sgctl.policy("policy.yaml", ONE)?;
     let policy = path.to_str().context("a path in UTF-8")?;
-    for args in [
-        &["attach", "--policy", policy][..],
-        &["detach", "--all"],
-        &["status"],
-        &["events", "-f"],
-    ] {
+    for args in
+        [&["attach", "--policy", policy][..], &["detach", "--all"], &["status"], &["events", "-f"]]
+    {
         let output = sgctl.run_as_nobody(args)?;
         check(&sgctl, &args.join(" "), &output, 1, &["needs root", "try sudo"])?;
     }
@@ -149,7 +165,10 @@ fn refused_beside_what_is_in_force() -> Result<()> {
     sgctl.run(["attach", "--policy", policy])?.ok()?;
     let before = sgctl.json(&["status"])?;
     for (args, words) in [
-        (&["attach", "--policy", policy][..], &["attached already", "`sgctl detach to-server` first"][..]),
+        (
+            &["attach", "--policy", policy][..],
+            &["attached already", "`sgctl detach to-server` first"][..],
+        ),
         (
             &["attach", "to-server", "--interface", "client", "--policy", policy],
             &["attached already", "as interface \"server\""],

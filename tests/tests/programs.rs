@@ -5,11 +5,14 @@ use anyhow::{Context as _, Result, ensure};
 use sg_common::{LinkLayer, Side};
 use sg_userspace::kernel::Instance;
 use sg_userspace::kernel::run::{ProgramSize, program_sizes};
-use tests::case::check::paths;
+use tests::case::check::Folders;
+
+/// The most instructions of each program, by its name.
+type Bounds = &'static [(&'static str, u32)];
 
 /// Devices, and the most instructions that each of their programs may cost: about a quarter above what was
 /// seen with a trace (behind each; without, 6000 less; Linux 6.18).
-const BOUNDS: [(LinkLayer, Side, &[(&str, u32)]); 4] = [
+const BOUNDS: [(LinkLayer, Side, Bounds); 4] = [
     (
         LinkLayer::Ethernet,
         Side::Host,
@@ -47,7 +50,7 @@ const BOUNDS: [(LinkLayer, Side, &[(&str, u32)]); 4] = [
 
 fn sizes(link: LinkLayer, side: Side, trace: bool) -> Result<Vec<ProgramSize>> {
     let instance = Instance { trace, ..Instance::new(0, 1, side, link) };
-    Ok(program_sizes(&paths(), &instance)?)
+    Ok(program_sizes(Folders::new().paths(), &instance)?)
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod build;
 mod ci;
 mod cmd;
 mod corpus;
+mod demo;
 mod privilege;
 mod setup;
 mod summary;
@@ -36,6 +37,8 @@ enum Command {
     Test(test::Args),
     /// Set up, then check format and lints, then run every test
     Ci,
+    /// Set up, then show the three-tier example with real traffic, step by step
+    Demo,
     /// Set up, then replay captures: programs and host engine must agree on every packet
     Corpus(corpus::Args),
 }
@@ -47,6 +50,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Build(args) => build::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Ci => ci::run(),
+        Command::Demo => demo::run(),
         Command::Corpus(args) => corpus::run(&args),
     }
 }

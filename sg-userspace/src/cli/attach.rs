@@ -126,7 +126,8 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     let targets = targets(arguments, &file.policy)?;
     kernel::require_root("attach programs")?;
     let devices = devices_of(&targets);
-    let results = policy_file::test(&file.policy, &policy_file::device_addresses(&file.policy, &devices))?;
+    let results =
+        policy_file::test(&file.policy, &policy_file::device_addresses(&file.policy, &devices))?;
     if test_report::tell_failures(&file.policy, &arguments.policy, &results) > 0 {
         bail!("tests of {} fail; nothing was attached", arguments.policy.display());
     }

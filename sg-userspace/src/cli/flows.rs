@@ -16,11 +16,14 @@ use crate::kernel::{Paths, require_root};
 /// Established flows, and those that only one end has spoken in so far, sorted by interface, protocol and
 /// addresses.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   sgctl flows
   sgctl flows --interface web --established
-  sgctl flows list --address 198.51.100.0/24 --port 443 -o json")]
+  sgctl flows list --address 198.51.100.0/24 --port 443 -o json"
+)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -107,7 +110,9 @@ impl Wanted {
     fn fits(&self, flow: &Listed) -> bool {
         let ports = [flow.local_port, flow.remote_port];
         self.interface.as_ref().is_none_or(|name| *name == flow.interface)
-            && self.address.is_none_or(|net| net.contains(&flow.local) || net.contains(&flow.remote))
+            && self
+                .address
+                .is_none_or(|net| net.contains(&flow.local) || net.contains(&flow.remote))
             && self.port.is_none_or(|port| ports.contains(&Some(port)))
             && (flow.established || !self.established)
     }
@@ -115,7 +120,9 @@ impl Wanted {
 
 impl Listed {
     fn new(flow: &FlowRecord, names: &Names) -> Self {
-        let port = |port| (flow.has_ports && (flow.local_port, flow.remote_port) != (0, 0)).then_some(port);
+        let port = |port| {
+            (flow.has_ports && (flow.local_port, flow.remote_port) != (0, 0)).then_some(port)
+        };
         Self {
             interface: names.interface(flow.slot),
             protocol: protocol_name(flow.protocol),
@@ -157,7 +164,15 @@ impl Listed {
 
 fn text(flows: &[Listed]) -> String {
     let mut table = output::table([
-        "INTERFACE", "PROTOCOL", "LOCAL", "", "REMOTE", "STATE", "PACKETS IN/OUT", "EXPIRES", "RULE",
+        "INTERFACE",
+        "PROTOCOL",
+        "LOCAL",
+        "",
+        "REMOTE",
+        "STATE",
+        "PACKETS IN/OUT",
+        "EXPIRES",
+        "RULE",
     ]);
     table.add_rows(flows.iter().map(Listed::row));
     output::table_text(&table, "")

@@ -92,7 +92,5 @@ pub(super) fn count(number: impl TryInto<u64>, noun: &str) -> String {
 
 /// Whether an error says that nobody reads standard output any more.
 pub(super) fn is_closed(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

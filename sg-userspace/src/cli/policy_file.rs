@@ -44,7 +44,8 @@ pub(super) fn device_addresses(
     let of = |interface: &Interface| {
         let named = interface.devices.iter().map(String::as_str).collect();
         let devices = instead.get(interface.name.as_str()).cloned().unwrap_or(named);
-        let found = devices.into_iter().filter_map(|name| Device::open(name).ok()?.addresses().ok());
+        let found =
+            devices.into_iter().filter_map(|name| Device::open(name).ok()?.addresses().ok());
         found.flatten().collect::<Vec<_>>()
     };
     interfaces(policy)

@@ -173,9 +173,9 @@ fn has_flag(spec: &InterfaceSpec, bit: usize) -> bool {
 fn infrastructure(tables: &TableSpec, spec: &InterfaceSpec) -> Vec<Entry> {
     let rules = tables.policies.get(&spec.version.policy).map(|policy| &policy.rules);
     let implicit = |name: &str| {
-        rules.into_iter().flatten().filter_map(|rule| tables.rules.get(rule)).any(|rule| {
-            matches!(&rule.identity.origin, Origin::Infrastructure(entry) if entry == name)
-        })
+        rules.into_iter().flatten().filter_map(|rule| tables.rules.get(rule)).any(
+            |rule| matches!(&rule.identity.origin, Origin::Infrastructure(entry) if entry == name),
+        )
     };
     let flags = INTERFACE_FLAGS.iter().take(INFRASTRUCTURE_FLAGS).enumerate();
     flags

@@ -100,8 +100,9 @@ impl TestReport {
             Status::Failed => "test failed",
             Status::Skipped => "test skipped",
         };
-        let mut text =
-            format!("{file}:{line}: {result}: {from} -> {to} {traffic}: expected {expected}, {got}\n");
+        let mut text = format!(
+            "{file}:{line}: {result}: {from} -> {to} {traffic}: expected {expected}, {got}\n"
+        );
         for end in &self.ends {
             let EndReport { interface, direction, verdict, reason, rule } = end;
             let rule = rule.as_ref().map(|rule| format!(" ({rule})")).unwrap_or_default();

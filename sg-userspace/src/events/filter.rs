@@ -44,7 +44,9 @@ impl Filter {
         let ports = [record.source_port, record.destination_port];
         let has_protocol = |number| record.protocol.is_some() && record.number == number;
         self.protocol.is_none_or(has_protocol)
-            && self.address.is_none_or(|net| addresses.iter().flatten().any(|one| net.contains(one)))
+            && self
+                .address
+                .is_none_or(|net| addresses.iter().flatten().any(|one| net.contains(one)))
             && self.port.is_none_or(|port| ports.contains(&Some(port)))
     }
 }

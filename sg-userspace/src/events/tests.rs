@@ -9,10 +9,7 @@ const CLOCK: WallClock = WallClock::at(0, 0);
 
 fn names() -> Names {
     let rule = "group web ingress tcp/80 from 0.0.0.0/0";
-    Names {
-        interfaces: [(3, "web".to_owned())].into(),
-        rules: [(7, rule.to_owned())].into(),
-    }
+    Names { interfaces: [(3, "web".to_owned())].into(), rules: [(7, rule.to_owned())].into() }
 }
 
 fn word(octets: [u8; 4]) -> u32 {
@@ -63,8 +60,13 @@ fn end() -> Event {
 fn lines_read_in_packet_direction() {
     let drop = event(EventKind::Drop, Reason::NoRule, Direction::Ingress);
     let allow = Event { rule: 7, ..event(EventKind::Allow, Reason::Rule, Direction::Ingress) };
-    let icmp = Event { protocol: 1, icmp_type: 8, ..event(EventKind::Audit, Reason::NoRule, Direction::Egress) };
-    let strange = Event { family: 0, ..event(EventKind::Drop, Reason::Malformed, Direction::Ingress) };
+    let icmp = Event {
+        protocol: 1,
+        icmp_type: 8,
+        ..event(EventKind::Audit, Reason::NoRule, Direction::Egress)
+    };
+    let strange =
+        Event { family: 0, ..event(EventKind::Drop, Reason::Malformed, Direction::Ingress) };
     let other = Event { protocol: 47, ..drop };
     for (event, text) in [
         (drop, "drop ingress web tcp 198.51.100.7:51234 -> 10.0.0.5:22 no_rule 60 B"),
@@ -82,7 +84,10 @@ fn lines_read_in_packet_direction() {
             "end ingress web tcp 198.51.100.7:51234 -> 10.0.0.5:22 in 5 packets 700 B, \
              out 4 packets 4000 B (group web ingress tcp/80 from 0.0.0.0/0)",
         ),
-        (Event { slot: 9, ..drop }, "drop ingress slot 9 tcp 198.51.100.7:51234 -> 10.0.0.5:22 no_rule 60 B"),
+        (
+            Event { slot: 9, ..drop },
+            "drop ingress slot 9 tcp 198.51.100.7:51234 -> 10.0.0.5:22 no_rule 60 B",
+        ),
     ] {
         assert_eq!(record(&event).to_string(), format!("12:03:04.123 {text}"));
     }

@@ -87,7 +87,10 @@ fn trace_word(pair: &str, names: &Names) -> Option<String> {
         "slot" => Some(names.interface(number.parse().ok()?)),
         "direction" => {
             let number: u8 = number.parse().ok()?;
-            Direction::ALL.into_iter().find(|way| *way as u8 == number).map(|way| way.name().to_owned())
+            Direction::ALL
+                .into_iter()
+                .find(|way| *way as u8 == number)
+                .map(|way| way.name().to_owned())
         }
         "reason" => {
             let reason = Reason::from_number(number.parse().ok()?)?;

@@ -1,13 +1,18 @@
 //! System calls that aya does not make.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use super::KernelError;
 
 /// Commands of bpf(2), `linux/bpf.h`.
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_LINK_DETACH: libc::c_long = 34;
 /// `BPF_MAP_TYPE_ARRAY`.
 const ARRAY: u32 = 2;
 /// `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
@@ -55,12 +60,40 @@ pub(super) fn wait_for_programs() -> Result<(), KernelError> {
     bpf(BPF_MAP_UPDATE_ELEM, &update).map_err(failed).map(|_zero| ())
 }
 
+/// The attributes of `BPF_OBJ_GET`.
+#[repr(C)]
+struct ObjectGet {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// The attributes of `BPF_LINK_DETACH`.
+#[repr(C)]
+struct LinkDetach {
+    link: u32,
+}
+
+/// Takes the program of a pinned link off its hook before the call returns. Removing the pin alone does it
+/// some milliseconds later: the kernel frees the inode behind a grace period, and the link with it. (aya
+/// opens pinned links, but neither detaches them nor lends the descriptor.)
+pub(super) fn detach_link(pin: &Path) -> io::Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let get = ObjectGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    let link = own(bpf(BPF_OBJ_GET, &get)?)?;
+    bpf(BPF_LINK_DETACH, &LinkDetach { link: descriptor(link.as_raw_fd()) }).map(|_zero| ())
+}
+
 fn create(map_type: u32, inner_map: u32) -> io::Result<OwnedFd> {
     let create =
         Create { map_type, key_size: 4, value_size: 4, max_entries: 1, flags: 0, inner_map };
-    let fd = bpf(BPF_MAP_CREATE, &create)?;
+    own(bpf(BPF_MAP_CREATE, &create)?)
+}
+
+/// A descriptor that a command has just returned.
+fn own(fd: libc::c_long) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the call has just returned this descriptor, and nobody else knows it.
+    // SAFETY: the caller has just got this descriptor from the kernel, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -70,7 +103,7 @@ fn descriptor(fd: RawFd) -> u32 {
 
 fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
     // SAFETY: the attributes are a prefix of the kernel's union of the length given, what they point at
-    // outlives the call, and the two commands in use write to none of it.
+    // outlives the call, and the commands in use write to none of it.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
     };

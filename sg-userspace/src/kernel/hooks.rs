@@ -8,6 +8,7 @@ use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_deta
 use serde::{Deserialize, Serialize};
 use sg_common::Direction;
 
+use super::bpf::detach_link;
 use super::object::{Object, program};
 use super::{Device, KernelError, Paths};
 
@@ -271,6 +272,8 @@ pub(super) fn detach(
             }
         } else {
             let path = paths.link(namespace, device, hook.name());
+            // An error means that the pin is gone, or the device with its hook.
+            let _gone = detach_link(&path);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(KernelError::file("unpin", path)(error));

@@ -52,7 +52,9 @@ pub enum CaptureError {
         why: String,
     },
     /// Packets that begin with something else than Ethernet or IP.
-    #[error("{path} holds packets of link type {link}, which is neither Ethernet nor raw IP; only those can be replayed")]
+    #[error(
+        "{path} holds packets of link type {link}, which is neither Ethernet nor raw IP; only those can be replayed"
+    )]
     LinkType {
         /// Which.
         path: String,
@@ -76,8 +78,10 @@ impl Capture {
         file.seek(SeekFrom::Start(0)).map_err(open)?;
         let raw = if is_ng { read_pcapng(file) } else { read_pcap(file) };
         let raw = raw.map_err(|why| CaptureError::NoCapture { path: name(), why })?;
-        let link = link_layer(raw.link)
-            .ok_or_else(|| CaptureError::LinkType { path: name(), link: format!("{:?}", raw.link) })?;
+        let link = link_layer(raw.link).ok_or_else(|| CaptureError::LinkType {
+            path: name(),
+            link: format!("{:?}", raw.link),
+        })?;
         Ok(Self { link, packets: from_first(raw.packets), broken: raw.broken })
     }
 
@@ -115,8 +119,7 @@ fn link_layer(link: DataLink) -> Option<LinkLayer> {
 }
 
 fn read_pcap(file: File) -> Result<Raw, String> {
-    let mut reader =
-        PcapReader::new(BufReader::new(file)).map_err(|error| error.to_string())?;
+    let mut reader = PcapReader::new(BufReader::new(file)).map_err(|error| error.to_string())?;
     let header = reader.header();
     let nanoseconds = match header.ts_resolution {
         pcap_file::TsResolution::MicroSecond => 1000,
@@ -145,8 +148,7 @@ fn pcap_packet(packet: RawPcapPacket<'_>, nanoseconds: u32) -> CapturedPacket {
 }
 
 fn read_pcapng(file: File) -> Result<Raw, String> {
-    let mut reader =
-        PcapNgReader::new(BufReader::new(file)).map_err(|error| error.to_string())?;
+    let mut reader = PcapNgReader::new(BufReader::new(file)).map_err(|error| error.to_string())?;
     let mut raw = Raw { link: DataLink::ETHERNET, packets: Vec::new(), broken: None };
     let mut first_link = None;
     while let Some(block) = reader.next_block() {

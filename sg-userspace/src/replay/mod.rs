@@ -81,11 +81,8 @@ impl<'s> Replay<'s> {
     ) -> Result<Self, ReplayError> {
         let sizes = run_sizes(tables);
         let room = |entries: u32| usize::try_from(entries).unwrap_or(usize::MAX);
-        let limits = Limits {
-            clock: sizes.flows,
-            flows: room(sizes.flows),
-            opening: room(sizes.opening),
-        };
+        let limits =
+            Limits { clock: sizes.flows, flows: room(sizes.flows), opening: room(sizes.opening) };
         Ok(Self {
             runner: Runner::new(paths, tables, slot, link, hook, &sizes)?,
             host: HostTables::new(tables, slot, limits)?,
@@ -150,7 +147,10 @@ impl<'s> Replay<'s> {
         for ((_slot, direction, reason), other) in host {
             differences.push(format!(
                 "{} {}: programs none, host {} packets {} bytes",
-                direction.name(), reason.name(), other.packets, other.bytes
+                direction.name(),
+                reason.name(),
+                other.packets,
+                other.bytes
             ));
         }
         Ok(differences)
@@ -175,11 +175,7 @@ fn source(packet: &[u8], link: LinkLayer) -> Option<IpAddr> {
     }
 }
 
-fn has<A: IpAddress>(
-    slot: u16,
-    own: &std::collections::BTreeSet<Prefix<A>>,
-    address: A,
-) -> bool {
+fn has<A: IpAddress>(slot: u16, own: &std::collections::BTreeSet<Prefix<A>>, address: A) -> bool {
     own.iter().any(|prefix| {
         prefix.space == u32::from(slot) && address.masked(prefix.length) == prefix.address
     })

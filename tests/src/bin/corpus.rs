@@ -19,7 +19,7 @@ use sg_userspace::kernel::Sizes;
 use sg_userspace::kernel::run::{RunError, RunHook, Runner, run_sizes};
 use sg_userspace::policy;
 use sg_userspace::replay::{Capture, CaptureError};
-use tests::case::check::paths;
+use tests::case::check::Folders;
 
 /// The policies: what they allow, and where the interface stands. `ADDRESSES` and `CIDRS` are the capture's.
 const POLICIES: [(&str, &str, &[RunHook]); 2] = [
@@ -85,7 +85,7 @@ fn main() -> Result<ExitCode> {
     let mut files = Vec::new();
     find(Path::new(&folder), &mut files)?;
     files.sort();
-    let mut bench = Bench::default();
+    let mut bench = Bench::new();
     let mut totals = Totals::default();
     for path in &files {
         totals.files += 1;
@@ -132,13 +132,18 @@ impl Totals {
 }
 
 /// The loaded programs by link layer, policy and hook, with what is in force in them.
-#[derive(Default)]
 struct Bench {
     loaded: HashMap<(bool, usize, bool), (Runner, TableSpec)>,
+    /// Behind what is pinned there.
+    folders: Folders,
     now: u64,
 }
 
 impl Bench {
+    fn new() -> Self {
+        Self { loaded: HashMap::new(), folders: Folders::new(), now: 0 }
+    }
+
     fn capture(&mut self, name: &str, capture: &Capture, totals: &mut Totals) -> Result<()> {
         if let Some((_, error)) = &capture.broken {
             let before = capture.packets.len();
@@ -178,7 +183,7 @@ impl Bench {
             runner.change(spec)?;
         } else {
             let sizes = Sizes { flows: LIMITS.clock, ..run_sizes(spec) };
-            let runner = Runner::new(&paths(), spec, slot(spec)?, link, hook, &sizes)?;
+            let runner = Runner::new(self.folders.paths(), spec, slot(spec)?, link, hook, &sizes)?;
             self.loaded.insert(key, (runner, TableSpec::default()));
         }
         Ok(())

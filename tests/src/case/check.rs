@@ -2,6 +2,7 @@
 //! events in their order.
 
 use std::fmt;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use sg_common::abi::{Event, EventKind};
@@ -215,7 +216,7 @@ impl Case {
             Level::Host | Level::Run(RunHook::Tc) => true,
             Level::Run(RunHook::Xdp) => !self.has_workload(),
             Level::Devices(bench) => {
-                !self.without_policy && !(bench.needs_host() && self.has_workload())
+                !(self.without_policy || bench.needs_host() && self.has_workload())
             }
         }
     }
@@ -287,28 +288,56 @@ impl Judge for Vec<HostTables<'_>> {
 }
 
 /// The loaded programs, one set for each interface on the same maps.
-fn programs(case: &Case, hook: RunHook) -> Result<Vec<Runner>> {
+struct Programs {
+    runners: Vec<Runner>,
+    _folders: Folders,
+}
+
+fn programs(case: &Case, hook: RunHook) -> Result<Programs> {
     let link = LinkLayer::Ethernet;
     let sizes = run_sizes(&case.spec);
+    let folders = Folders::new();
     let mut runners: Vec<Runner> = Vec::new();
     for interface in &case.interfaces {
         runners.push(match runners.first() {
-            None => Runner::new(&paths(), &case.spec, interface.slot, link, hook, &sizes)?,
+            None => Runner::new(folders.paths(), &case.spec, interface.slot, link, hook, &sizes)?,
             Some(first) => first.beside(&case.spec, interface.slot, link)?,
         });
     }
-    Ok(runners)
+    Ok(Programs { runners, _folders: folders })
 }
 
-/// Directories of our own, under names that a later run sweeps.
-#[must_use]
-pub fn paths() -> Paths {
-    let name = unique_name("case");
-    let elsewhere = std::env::temp_dir().join(&name);
-    Paths {
-        bpffs: std::path::Path::new(BPFFS).join(&name).join("sg"),
-        run: elsewhere.join("run"),
-        state: elsewhere.join("state"),
+/// Directories of our own, under names that a later run sweeps. Gone when dropped.
+#[derive(Debug)]
+pub struct Folders(Paths);
+
+impl Folders {
+    /// Names that nothing else has; whoever writes there makes them.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "no two are equal")]
+    pub fn new() -> Self {
+        let name = unique_name("case");
+        let elsewhere = std::env::temp_dir().join(&name);
+        Self(Paths {
+            bpffs: Path::new(BPFFS).join(&name).join("sg"),
+            run: elsewhere.join("run"),
+            state: elsewhere.join("state"),
+        })
+    }
+
+    /// As the kernel's side takes them.
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.0
+    }
+}
+
+impl Drop for Folders {
+    fn drop(&mut self) {
+        for folder in [self.0.bpffs.parent(), self.0.run.parent()].into_iter().flatten() {
+            // A drop has no one to tell; a later run sweeps.
+            _ = std::fs::remove_dir_all(folder);
+        }
     }
 }
 
@@ -317,7 +346,7 @@ pub(super) fn plain(counters: Vec<ReasonCount>) -> Vec<(Direction, Reason, u64)>
     counters.into_iter().map(|one| (one.key.0, one.key.1, one.packets)).collect()
 }
 
-impl Judge for Vec<Runner> {
+impl Judge for Programs {
     fn judge(
         &mut self,
         at: usize,
@@ -325,7 +354,7 @@ impl Judge for Vec<Runner> {
         frame: &[u8],
         now: u64,
     ) -> Result<Option<Decision>> {
-        let Some(runner) = self.get_mut(at) else { bail!("no runner {at}") };
+        let Some(runner) = self.runners.get_mut(at) else { bail!("no runner {at}") };
         match runner.judge(frame, way, now) {
             Ok(ran) => Ok(Some(ran.decision)),
             Err(RunError::Length(_)) => Ok(None),
@@ -334,15 +363,15 @@ impl Judge for Vec<Runner> {
     }
 
     fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>> {
-        Ok(plain(self[at].counters()?))
+        Ok(plain(self.runners[at].counters()?))
     }
 
     fn events(&mut self) -> Result<Vec<Event>> {
         // The ring is shared, and so is the place where its reader stands.
-        Ok(self.first_mut().map(Runner::events).unwrap_or_default())
+        Ok(self.runners.first_mut().map(Runner::events).unwrap_or_default())
     }
 
     fn forget_flows(&mut self) -> Result<()> {
-        Ok(self.first_mut().map_or(Ok(()), Runner::forget_flows)?)
+        Ok(self.runners.first_mut().map_or(Ok(()), Runner::forget_flows)?)
     }
 }

@@ -22,10 +22,10 @@ use sg_userspace::kernel::replay::Replay;
 use sg_userspace::kernel::run::run_sizes;
 use sg_userspace::kernel::session::{AttachRequest, Target, attach, detach_all};
 use sg_userspace::kernel::stream::EventStream;
-use sg_userspace::kernel::{Paths, TcMode, Wanted, XdpMode, read};
+use sg_userspace::kernel::{TcMode, Wanted, XdpMode, read};
 use sg_userspace::policy::model::Side;
 
-use super::check::{Judge, paths, plain};
+use super::check::{Folders, Judge, plain};
 use super::packet::frame;
 use super::{Case, Interface};
 use crate::capture::Capture;
@@ -96,7 +96,7 @@ impl Bench {
 /// The programs of one case on the bench's devices.
 pub(super) struct Attachment<'b> {
     bench: &'b Bench,
-    paths: Paths,
+    folders: Folders,
     ports: Vec<Port>,
     events: EventStream,
 }
@@ -153,8 +153,9 @@ impl<'b> Attachment<'b> {
             drop_budget: u32::MAX,
             sizes: run_sizes(&case.spec),
         };
-        let paths = paths();
-        let devices = bench.protected.run(|| attach(&paths, &request))?;
+        let folders = Folders::new();
+        let paths = folders.paths();
+        let devices = bench.protected.run(|| attach(paths, &request))?;
         let ports = devices.iter().zip(&case.interfaces).enumerate();
         let ports = ports.map(|(port, (device, interface))| {
             let (wire, eth) = (format!("wire{port}"), format!("eth{port}"));
@@ -162,31 +163,28 @@ impl<'b> Attachment<'b> {
             Ok(Port {
                 slot: interface.slot,
                 side: side(interface),
-                clock: Replay::of_device(&paths, device)?,
+                clock: Replay::of_device(paths, device)?,
                 inward: Way::open((&bench.far, wire.clone()), behind)?,
                 outward: Way::open((&bench.protected, eth), (&bench.far, wire))?,
             })
         });
         let ports = ports.collect::<Result<Vec<_>>>();
-        let events = EventStream::open(&paths);
+        let events = EventStream::open(paths);
         let (ports, events) = match (ports, events) {
             (Ok(ports), Ok(events)) => (ports, events),
             (ports, events) => {
-                bench.protected.run(|| detach_all(&paths))?;
+                bench.protected.run(|| detach_all(paths))?;
                 return Err(ports.err().or(events.err().map(Into::into)).context("no error")?);
             }
         };
-        Ok(Self { bench, paths, ports, events })
+        Ok(Self { bench, folders, ports, events })
     }
 }
 
 impl Drop for Attachment<'_> {
     fn drop(&mut self) {
         // A drop has no one to tell; the devices go with the bench.
-        _ = self.bench.protected.run(|| detach_all(&self.paths));
-        for folder in [self.paths.bpffs.parent(), self.paths.run.parent()].into_iter().flatten() {
-            _ = std::fs::remove_dir_all(folder);
-        }
+        _ = self.bench.protected.run(|| detach_all(self.folders.paths()));
     }
 }
 
@@ -240,7 +238,7 @@ impl Judge for Attachment<'_> {
     }
 
     fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>> {
-        Ok(plain(read::counters(&self.paths, self.ports[at].slot)?))
+        Ok(plain(read::counters(self.folders.paths(), self.ports[at].slot)?))
     }
 
     fn events(&mut self) -> Result<Vec<Event>> {
@@ -248,13 +246,13 @@ impl Judge for Attachment<'_> {
     }
 
     fn forget_flows(&mut self) -> Result<()> {
-        Ok(flows_at_rest(&self.paths)?)
+        Ok(flows_at_rest(self.folders.paths())?)
     }
 
     /// A frame that the programs would drop comes last, once they are gone: what was let through late would
     /// have come before it, and the next case finds the device free.
     fn finish(&mut self) -> Result<()> {
-        self.bench.protected.run(|| detach_all(&self.paths))?;
+        self.bench.protected.run(|| detach_all(self.folders.paths()))?;
         let marker = frame("ethertype/88b5 vlan=1,2,3", Direction::Ingress, None)?;
         for port in &mut self.ports {
             for path in [&mut port.inward, &mut port.outward] {
