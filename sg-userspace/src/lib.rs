@@ -10,4 +10,5 @@ pub mod engine;
 
 pub mod cli;
 pub mod events;
+pub mod explain;
 pub mod replay;

@@ -4,14 +4,16 @@
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tests::{
-    example::Side::{Host, Workload},
+    capture::Capture,
+    example::Side::{self, Workload},
     lab,
-    net::Net,
+    net::{DEVICE, Host, Net},
     scenario::{
         LONG,
         Probe::{Tcp, Udp},
         SHORT, Scenario,
     },
+    sgctl::Sgctl,
     traffic::{
         Outcome::{self, Connected, TimedOut},
         tcp, udp,
@@ -127,7 +129,7 @@ fn drops_beyond_the_budget_are_counted() -> Result<()> {
 #[test]
 fn status_agrees_with_the_sockets() -> Result<()> {
     let net = Net::pair()?;
-    let mut scenario = Scenario::attach(&net, &lab::one()?, Host)?;
+    let mut scenario = Scenario::attach(&net, &lab::one()?, Side::Host)?;
     scenario.serve("server", &[Tcp(80), Udp(53)])?;
     scenario.expect(&[
         ("client", "server", Tcp(80), Connected),
@@ -165,7 +167,7 @@ fn status_agrees_with_the_sockets() -> Result<()> {
 #[test]
 fn audit_reports_and_drops_nothing() -> Result<()> {
     let net = Net::pair()?;
-    for side in [Host, Workload] {
+    for side in [Side::Host, Workload] {
         let mut scenario = Scenario::attach_with(&net, &lab::one()?, side, &["--audit"])?;
         scenario.serve("server", &[Tcp(80), Tcp(81)])?;
         let ask = |port| -> Result<Outcome> {
@@ -210,6 +212,118 @@ fn trace_tells_every_packet() -> Result<()> {
             });
             assert!(found.is_some(), "no {reason}");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn flows_show_live_connections_and_who_opened_them() -> Result<()> {
+    let net = Net::pair()?;
+    let mut scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    scenario.serve("server", &[Tcp(80)])?;
+    scenario.serve("client", &[Tcp(443)])?;
+    let (client, server) = (net.host("client"), net.host("server"));
+    let open = |from: &Host, to| -> Result<tcp::Client> {
+        let mut stream = tcp::Client::open(from.ns(), None, to, LONG)?.ok().context("open")?;
+        assert_eq!(stream.exchange(LONG)?, Connected);
+        Ok(stream)
+    };
+    let inwards = open(client, server.socket_v4(80))?;
+    let outwards = open(server, client.socket_v6(443))?;
+    // What is dropped makes no flow.
+    assert_eq!(tcp::connect(client.ns(), None, server.socket_v4(81), SHORT)?, TimedOut);
+
+    let flows = scenario.controller("server").json(&["flows"])?;
+    let flows = flows.as_array().context("a list")?;
+    assert_eq!(flows.len(), 2, "{flows:?}");
+    for (stream, local, remote, opened, rule) in [
+        (
+            &inwards,
+            server.socket_v4(80),
+            inwards.local_address()?,
+            "ingress",
+            "group web ingress tcp/80 from 0.0.0.0/0 (everybody reads)",
+        ),
+        (
+            &outwards,
+            outwards.local_address()?,
+            client.socket_v6(443),
+            "egress",
+            "group web egress all to ::/0",
+        ),
+    ] {
+        assert!(stream.stream().take_error()?.is_none());
+        let flow = flows.iter().find(|flow| flow["opened"] == opened).context("a flow")?;
+        for (key, value) in [
+            ("interface", Value::from("server")),
+            ("protocol", "tcp".into()),
+            ("local", local.ip().to_string().into()),
+            ("local_port", local.port().into()),
+            ("remote", remote.ip().to_string().into()),
+            ("remote_port", remote.port().into()),
+            ("state", "established".into()),
+            ("established", true.into()),
+            ("rule", rule.into()),
+        ] {
+            assert_eq!(flow[key], value, "{key} of {flow}");
+        }
+        // AWS's default, which nothing has used up yet.
+        let expires = flow["expires_in"].as_u64().context("a number")?;
+        assert!((431_900..=432_000).contains(&expires), "{flow}");
+    }
+    Ok(())
+}
+
+/// What the sockets met on the wire, the programs say again of a capture of it.
+#[test]
+fn replay_agrees_with_what_was_seen() -> Result<()> {
+    let net = Net::pair()?;
+    let (client, server) = (net.host("client"), net.host("server"));
+    // Recorded before anything is attached: whatever is sent is in it.
+    let mut capture = Capture::start(server.ns(), DEVICE)?;
+    let _web = tcp::Server::start(server.ns(), server.socket_v4(80))?;
+    let _ssh = tcp::Server::start(server.ns(), server.socket_v4(22))?;
+    for port in [80, 22] {
+        assert_eq!(tcp::connect(client.ns(), None, server.socket_v4(port), LONG)?, Connected);
+    }
+    let sgctl = Sgctl::new(net.wire())?;
+    let pcap = sgctl.dir().join("seen.pcap");
+    capture.save(&pcap)?;
+    let (pcap, policy) = (
+        pcap.to_str().context("a path in UTF-8")?.to_owned(),
+        sgctl.policy("policy.yaml", lab::ONE)?,
+    );
+    let policy = policy.to_str().context("a path in UTF-8")?;
+    let args = ["replay", &pcap, "--policy", policy, "--interface", "server", "--oracle"];
+    let report = sgctl.json(&args)?;
+    assert_eq!(report["totals"]["differences"], 0, "{}", report["totals"]);
+    assert_eq!(report["totals"]["packets"], capture.frames()?.len());
+    let judged = report["packets"].as_array().context("packets")?;
+    let mut opened = 0;
+    for (frame, judged) in capture.frames()?.iter().zip(judged) {
+        match frame.ports() {
+            // The whole connection to the open port passes, both ways.
+            Some((80, _) | (_, 80)) => {
+                assert_eq!(judged["verdict"], "allow", "{frame:?}: {judged}");
+                opened += usize::from(judged["reason"] == "rule");
+            }
+            // Of the other one nothing does: neither what comes nor what would be its answer.
+            Some((22, _) | (_, 22)) => assert_eq!(judged["verdict"], "drop", "{frame:?}: {judged}"),
+            _ => {}
+        }
+    }
+    assert_eq!(opened, 1);
+
+    // A capture that is none.
+    let corrupt = sgctl.dir().join("corrupt.pcap");
+    std::fs::write(&corrupt, b"\xd4\xc3\xb2\xa1 and then nothing of the kind")?;
+    let corrupt = corrupt.to_str().context("a path in UTF-8")?;
+    for broken in [corrupt, policy, "/no/such.pcap"] {
+        let output = sgctl.run(["replay", broken, "--policy", policy, "--interface", "server"])?;
+        assert_eq!(output.code, Some(1), "{broken}: {}", output.stderr);
+        assert!(output.stderr.contains(broken), "{broken}: {}", output.stderr);
+        assert_eq!(output.stderr.matches("error: ").count(), 1, "{}", output.stderr);
+        assert!(!sgctl.pins().exists());
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod attach;
 mod completions;
 mod detach;
 mod events;
+mod explain;
 mod failure;
 mod flows;
 mod logger;
@@ -59,6 +60,7 @@ enum Verb {
     Status(status::Arguments),
     Events(events::Arguments),
     Flows(flows::Arguments),
+    Explain(explain::Arguments),
     Replay(replay::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
@@ -109,6 +111,7 @@ fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
         Verb::Status(arguments) => status::run(&arguments, global),
         Verb::Events(arguments) => events::run(&arguments, global),
         Verb::Flows(arguments) => flows::run(&arguments, global),
+        Verb::Explain(arguments) => explain::run(&arguments, global),
         Verb::Replay(arguments) => replay::run(&arguments, global),
         Verb::Schema(arguments) => schema::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
