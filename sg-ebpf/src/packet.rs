@@ -13,6 +13,8 @@ use crate::maps::NUMBER;
 
 /// `N` bytes at `offset` of the linear part `start..end`.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a narrow load clears the high bits")]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one argument holds for all of them")]
 fn direct<const N: usize>(start: usize, end: usize, offset: usize) -> Option<Bytes<N>> {
     // The offset is bounded by a constant before it is added, or the verifier loses the pointer.
     if offset > MAX_OFFSET {
@@ -33,11 +35,11 @@ fn direct<const N: usize>(start: usize, end: usize, offset: usize) -> Option<Byt
             at += 8;
         }
         while at + 4 <= N {
-            to.add(at).cast::<u32>().write(load_u32(from + at));
+            to.add(at).cast::<u32>().write(load_u32(from + at) as u32);
             at += 4;
         }
         while at + 2 <= N {
-            to.add(at).cast::<u16>().write(load_u16(from + at));
+            to.add(at).cast::<u16>().write(load_u16(from + at) as u16);
             at += 2;
         }
         while at < N {
@@ -71,18 +73,17 @@ fn behind<const LENGTH: usize>(from: usize) -> usize {
 fn forgotten(number: u64) -> u64 {
     let Some(place) = NUMBER.get_ptr_mut(0) else { return u64::MAX };
     // SAFETY: the element is this processor's own, and programs do not nest on it.
-    unsafe {
-        place.write_volatile(number);
-        place.read_volatile()
-    }
+    unsafe { place.write_volatile(number) };
+    // SAFETY: likewise.
+    unsafe { place.read_volatile() }
 }
 
 /// A load that need not be aligned. The compiler would load such a word byte by byte; the kernel's own
 /// packet programs rely on the machine for it, and the verifier refuses it on machines that cannot.
 macro_rules! unaligned_load {
-    ($name:ident, $value:ty, $instruction:literal) => {
+    ($name:ident, $instruction:literal) => {
         #[inline(always)]
-        unsafe fn $name(address: usize) -> $value {
+        unsafe fn $name(address: usize) -> u64 {
             let value: u64;
             // SAFETY: the caller promises that the bytes are readable; the access reads only them.
             unsafe {
@@ -93,18 +94,14 @@ macro_rules! unaligned_load {
                     options(nostack, readonly, pure, preserves_flags),
                 );
             }
-            #[expect(clippy::cast_possible_truncation, reason = "the load clears the high bits")]
-            #[expect(clippy::unnecessary_cast, reason = "one width is the register's own")]
-            {
-                value as $value
-            }
+            value
         }
     };
 }
 
-unaligned_load!(load_u64, u64, "{value} = *(u64 *)({address} + 0)");
-unaligned_load!(load_u32, u32, "{value} = *(u32 *)({address} + 0)");
-unaligned_load!(load_u16, u16, "{value} = *(u16 *)({address} + 0)");
+unaligned_load!(load_u64, "{value} = *(u64 *)({address} + 0)");
+unaligned_load!(load_u32, "{value} = *(u32 *)({address} + 0)");
+unaligned_load!(load_u16, "{value} = *(u16 *)({address} + 0)");
 
 /// Bytes that lie beyond the linear part are copied by the kernel's own helper, which checks the length.
 #[inline(always)]

@@ -62,11 +62,13 @@ pub(crate) fn emit(time: u64, kind: EventKind, fill: impl FnOnce(&mut Event)) {
 #[inline(always)]
 fn zeroed(entry: &mut RingBufEntry<Event>) -> &mut Event {
     const WORDS: usize = size_of::<Event>() / 8;
-    let words = entry.as_mut_ptr().cast::<[u64; WORDS]>();
+    let words = entry.as_mut_ptr().cast::<u64>();
     let mut index = 0;
     while index < WORDS {
-        // SAFETY: the record is that many words long and aligned to one.
-        unsafe { (&raw mut (*words)[index]).write_volatile(0) };
+        // SAFETY: the record is that many words long.
+        let word = unsafe { words.add(index) };
+        // SAFETY: the word is the record's, and aligned as the record is.
+        unsafe { word.write_volatile(0) };
         index += 1;
     }
     // SAFETY: all of it has been written, and zero is a value of every field.

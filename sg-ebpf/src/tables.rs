@@ -205,7 +205,7 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn permit(&self, key: &PermitKey) -> Option<u32> {
-        maps::PERMITS.get(&Key::new(PermitKey::BITS, *key)).copied()
+        maps::PERMITS.get(Key::new(PermitKey::BITS, *key)).copied()
     }
 
     #[inline(always)]

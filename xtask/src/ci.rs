@@ -20,8 +20,13 @@ pub(crate) fn run() -> Result<()> {
 /// same source compiled for the host, and the compiler's own lints run on the real target.
 fn lint_ebpf() -> Result<()> {
     let clippy = ["clippy", "--package", "sg-ebpf", "--", "-D", "warnings"];
-    // The crate has its own panic handler and nothing to unwind with.
-    cmd::run(cmd::cargo().args(clippy).env("CARGO_PROFILE_DEV_PANIC", "abort"))?;
+    let mut cargo = cmd::cargo();
+    // The crate has its own panic handler and nothing to unwind with, and BPF instructions in it, which
+    // take an unstable feature even where they are only looked at. In a directory of its own: the variable
+    // would have the host's crates compiled anew.
+    cargo.args(clippy).env("CARGO_PROFILE_DEV_PANIC", "abort").env("RUSTC_BOOTSTRAP", "1");
+    cargo.env("CARGO_TARGET_DIR", cmd::target_dir().join("xtask-lint"));
+    cmd::run(&mut cargo)?;
 
     let toolchain = toolchain::find().context("no BPF toolchain")?;
     let mut cargo = toolchain.command("cargo");
