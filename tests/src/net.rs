@@ -148,6 +148,9 @@ impl Builder {
         for (plan, host) in self.hosts.iter().zip(&hosts) {
             host.ns.ip(&host_batch(plan)?)?;
         }
+        for namespace in hosts.iter().map(|host| &host.ns).chain([&wire]) {
+            namespace.wait_until_running()?;
+        }
         Ok(Net { wire, hosts })
     }
 

@@ -8,12 +8,19 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    net::if_::InterfaceFlags,
+    sched::{CloneFlags, setns},
+};
 
 use crate::stale::{NETNS_DIR, unique_name};
+
+/// Longest that the kernel may take to notice a carrier.
+const READY_LIMIT: Duration = Duration::from_secs(10);
 
 /// A network namespace of our own, with its loopback device up. Gone when dropped.
 #[derive(Debug)]
@@ -116,6 +123,29 @@ impl Namespace {
             }
             Ok(())
         })
+    }
+
+    /// Waits until every device sends. Between "up" and that the kernel takes note of the carrier in
+    /// the background, and throws away what it is given to send.
+    ///
+    /// # Errors
+    /// When one does not within some seconds.
+    pub fn wait_until_running(&self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let idle = self.run(|| -> Result<Vec<String>> {
+                let devices = nix::ifaddrs::getifaddrs().context("listing devices")?;
+                let idle = devices.filter(|one| !one.flags.contains(InterfaceFlags::IFF_RUNNING));
+                Ok(idle.map(|one| one.interface_name).collect())
+            })?;
+            if idle.is_empty() {
+                return Ok(());
+            }
+            if started.elapsed() > READY_LIMIT {
+                bail!("not running in {}: {}", self.name, idle.join(", "));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The index that a device has in here.

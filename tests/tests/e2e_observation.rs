@@ -329,3 +329,43 @@ fn replay_agrees_with_what_was_seen() -> Result<()> {
     }
     Ok(())
 }
+
+/// What explain says is what sockets meet, and the rule it proposes does what it promises.
+#[test]
+fn explain_agrees_with_what_was_seen() -> Result<()> {
+    let net = Net::pair()?;
+    let mut scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    scenario.serve("server", &[Tcp(80), Tcp(81)])?;
+    scenario.expect(&[
+        ("client", "server", Tcp(80), Connected),
+        ("client", "server", Tcp(81), TimedOut),
+    ])?;
+    let ask = |from: &str, port: &str| {
+        let words = ["explain", "--interface", "server", "--from", from, "--protocol", "tcp"];
+        scenario.sgctl("server", &[&words[..], &["--port", port, "-o", "json"]].concat())
+    };
+    let mut remedies = Vec::new();
+    for from in net.host("client").addresses() {
+        let from = from.to_string();
+        let allowed = ask(&from, "80")?;
+        assert_eq!(allowed.code, Some(0), "{}", allowed.stderr);
+        let allowed: Value = serde_json::from_str(&allowed.stdout)?;
+        assert_eq!((&allowed["verdict"], &allowed["reason"]), (&"allow".into(), &"rule".into()));
+        let rule = allowed["rule"].as_str().context("a rule")?;
+        assert!(rule.starts_with("group web ingress tcp/80 from "), "{rule}");
+
+        let dropped = ask(&from, "81")?;
+        assert_eq!(dropped.code, Some(3), "{}", dropped.stderr);
+        let dropped: Value = serde_json::from_str(&dropped.stdout)?;
+        assert_eq!((&dropped["verdict"], &dropped["reason"]), (&"drop".into(), &"no_rule".into()));
+        let remedy = dropped["remedy"].as_str().context("a remedy")?;
+        let line = remedy.strip_prefix("ingress: [").and_then(|text| text.strip_suffix(']'));
+        remedies.push(format!("          - {}\n", line.context("one line")?));
+    }
+    let mended = lab::one()?.edited("ingress:\n", &format!("ingress:\n{}", remedies.concat()))?;
+    scenario.replace(&mended)?;
+    scenario.expect(&[
+        ("client", "server", Tcp(81), Connected),
+        ("client", "server", Tcp(82), TimedOut),
+    ])
+}

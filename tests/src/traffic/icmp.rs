@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use socket2::{Protocol, Socket, Type};
 
-use super::{MESSAGE, Outcome, open, outcome_of, report_errors};
+use super::{MESSAGE, Outcome, open, outcome_of, report_errors, uninterrupted};
 use crate::netns::Namespace;
 
 /// Echo requests of one identifier to one address.
@@ -64,7 +64,7 @@ impl Client {
         while let Some(left) = limit.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
             self.socket.set_read_timeout(Some(left))?;
             let mut reply = [MaybeUninit::uninit(); 128];
-            match self.socket.recv(&mut reply) {
+            match uninterrupted(|| self.socket.recv(&mut reply)) {
                 Ok(length) if is_reply(&reply[..length], sequence) => {
                     return Ok(Outcome::Connected);
                 }

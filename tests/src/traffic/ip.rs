@@ -12,6 +12,7 @@ use socket2::{Protocol, SockAddr, Socket, Type};
 use super::{
     MESSAGE, Outcome, bound, open, outcome_of, report_errors,
     service::{Service, TICK},
+    uninterrupted,
 };
 use crate::netns::Namespace;
 
@@ -61,7 +62,7 @@ impl Server {
 /// The next packet's payload and source: IPv4 sockets deliver the IP header too.
 fn receive(socket: &Socket) -> std::io::Result<(Vec<u8>, SockAddr)> {
     let mut buffer = [MaybeUninit::uninit(); 65536];
-    let (length, from) = socket.recv_from(&mut buffer)?;
+    let (length, from) = uninterrupted(|| socket.recv_from(&mut buffer))?;
     // SAFETY: the kernel has just said that it wrote this many bytes.
     let packet = unsafe { buffer[..length].assume_init_ref() };
     let header = match packet.first() {

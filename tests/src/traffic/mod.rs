@@ -57,6 +57,16 @@ fn outcome_of(error: io::Error) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Repeats a call that a signal has cut short, as happens when the machine is suspended meanwhile.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// A socket of the namespace for talking to `peer`, bound to `from` if that is given.
 fn open(
     namespace: &Namespace,

@@ -12,6 +12,7 @@ use socket2::{Protocol, Type};
 use super::{
     MESSAGE, Outcome, bound, open, outcome_of, report_errors,
     service::{Service, TICK},
+    uninterrupted,
 };
 use crate::netns::Namespace;
 
@@ -82,7 +83,7 @@ impl Client {
         self.send(MESSAGE)?;
         self.socket.set_read_timeout(Some(limit))?;
         let mut buffer = [MaybeUninit::uninit(); MESSAGE.len()];
-        match self.socket.recv(&mut buffer) {
+        match uninterrupted(|| self.socket.recv(&mut buffer)) {
             Ok(length) => {
                 ensure!(length == MESSAGE.len(), "the answer is not what was sent");
                 Ok(Outcome::Connected)
