@@ -12,8 +12,8 @@ use super::{Exit, Format, Global, output, policy_file, traffic};
 use crate::compile::{Surroundings, TableSpec, compile};
 use crate::engine::{Answer, Probe, reach};
 use crate::explain::{Near, near_rules, remedy};
-use crate::kernel::Paths;
 use crate::kernel::live::Live;
+use crate::kernel::{Paths, require_root};
 use crate::policy::Policy;
 use crate::policy::model::{Interface, Traffic};
 
@@ -110,6 +110,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
 /// The policy to judge by, compiled for the interface.
 fn judged_by(arguments: &Arguments, global: Global) -> anyhow::Result<(Policy, TableSpec)> {
     let Some(path) = &arguments.policy else {
+        require_root("read the policy in force")?;
         let live = Live::require(&Paths::from_environment())
             .context("there is no policy in force; name a file with --policy")?;
         let loaded = crate::policy::load(&live.source.path, &live.source.text)

@@ -46,7 +46,7 @@ pub(super) struct DeviceStatus {
     pub(super) side: &'static str,
     /// Where its programs sit, and which they are.
     pub(super) hooks: Vec<HookStatus>,
-    /// Whether the device is there and has all its programs.
+    /// Whether the device is there, has all its programs, and they drop: never with `--audit`.
     pub(super) protected: bool,
     /// Inode of its network namespace.
     pub(super) namespace: u64,
@@ -135,7 +135,7 @@ impl DeviceStatus {
             interface: device.interface.clone(),
             side: side_name(device),
             hooks: read::hook_status(paths, device),
-            protected: device.is_protected(paths),
+            protected: device.is_protected(paths) && !device.instance.audit,
             namespace: device.namespace,
             here: device.namespace == Device::namespace_here(),
             audit: device.instance.audit,
@@ -188,7 +188,7 @@ fn infrastructure(tables: &TableSpec, spec: &InterfaceSpec) -> Vec<Entry> {
 const NEARLY_FULL_PERCENT: u64 = 90;
 
 fn warnings(devices: &[DeviceStatus], tables: &[TableFill], events: StreamTotals) -> Vec<String> {
-    let unprotected = devices.iter().filter(|device| !device.protected).map(|device| {
+    let unprotected = devices.iter().filter(|device| !device.protected && !device.audit).map(|device| {
         let name = &device.device;
         format!(
             "{name} is UNPROTECTED: it has lost programs or was replaced; `sgctl detach {name}`, then attach it again"

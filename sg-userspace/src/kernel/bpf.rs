@@ -13,6 +13,7 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_DETACH: libc::c_long = 34;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 /// `BPF_MAP_TYPE_ARRAY`.
 const ARRAY: u32 = 2;
 /// `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
@@ -37,6 +38,39 @@ struct Update {
     key: u64,
     value: u64,
     flags: u64,
+}
+
+/// The attributes of `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The head of `struct bpf_link_info`; the members of TCX and of XDP links begin alike.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    /// Index of the device; 0 once that has gone.
+    device: u32,
+}
+
+/// The index of the device that a pinned TCX or XDP link holds on to; 0 when the device has gone.
+pub(super) fn linked_device(pin: &Path) -> io::Result<u32> {
+    let link = open_pin(pin)?;
+    let mut info = LinkInfo::default();
+    let get_info = GetInfo {
+        fd: descriptor(link.as_raw_fd()),
+        length: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &get_info)?;
+    Ok(info.device)
 }
 
 /// Waits until every program run that had begun before the call has ended.
@@ -78,10 +112,14 @@ struct LinkDetach {
 /// some milliseconds later: the kernel frees the inode behind a grace period, and the link with it. (aya
 /// opens pinned links, but neither detaches them nor lends the descriptor.)
 pub(super) fn detach_link(pin: &Path) -> io::Result<()> {
+    let link = open_pin(pin)?;
+    bpf(BPF_LINK_DETACH, &LinkDetach { link: descriptor(link.as_raw_fd()) }).map(|_zero| ())
+}
+
+fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let get = ObjectGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
-    let link = own(bpf(BPF_OBJ_GET, &get)?)?;
-    bpf(BPF_LINK_DETACH, &LinkDetach { link: descriptor(link.as_raw_fd()) }).map(|_zero| ())
+    own(bpf(BPF_OBJ_GET, &get)?)
 }
 
 fn create(map_type: u32, inner_map: u32) -> io::Result<OwnedFd> {

@@ -67,6 +67,21 @@ impl Device {
         std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |metadata| metadata.ino())
     }
 
+    /// Whether a network namespace with this inode is still there: named, or some process's.
+    #[must_use]
+    pub fn namespace_exists(inode: u64) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let listed = |folder: &str, file: &str| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries
+                .map(|entry| if file.is_empty() { entry.path() } else { entry.path().join(file) })
+                .collect::<Vec<_>>()
+        };
+        let mut places = listed("/run/netns", "");
+        places.extend(listed("/proc", "ns/net"));
+        places.iter().any(|path| std::fs::metadata(path).is_ok_and(|one| one.ino() == inode))
+    }
+
     /// Addresses that the device has now; link-local ones apart.
     ///
     /// # Errors

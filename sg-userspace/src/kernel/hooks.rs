@@ -81,7 +81,7 @@ impl Hook {
         }
     }
 
-    const fn is_clsact(self) -> bool {
+    pub(super) const fn is_clsact(self) -> bool {
         matches!(self, Self::ClsactIngress | Self::ClsactEgress)
     }
 }
@@ -295,12 +295,18 @@ fn remove_qdisc(device: &str) {
     }
 }
 
-/// Whether a device's links still hold.
-pub(super) fn is_whole(paths: &Paths, namespace: u64, device: &str, attached: &Attached) -> bool {
-    attached
-        .hooks
-        .iter()
-        .all(|hook| hook.is_clsact() || paths.link(namespace, device, hook.name()).exists())
+/// Whether a device's links still hold on to it: a pin outlives the device.
+pub(super) fn is_whole(
+    paths: &Paths,
+    namespace: u64,
+    device: &str,
+    index: u32,
+    attached: &Attached,
+) -> bool {
+    attached.hooks.iter().all(|hook| {
+        let pin = paths.link(namespace, device, hook.name());
+        hook.is_clsact() || super::bpf::linked_device(&pin).is_ok_and(|linked| linked == index)
+    })
 }
 
 /// An error with its causes on one line.

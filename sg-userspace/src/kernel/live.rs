@@ -62,13 +62,14 @@ impl AttachedDevice {
         }
     }
 
-    /// Whether the device is there and has all its links. A device of another namespace cannot be seen
-    /// from here; its links go with it.
+    /// Whether the device is there and has all its links. One with clsact filters in another namespace
+    /// cannot be seen from here.
     #[must_use]
     pub fn is_protected(&self, paths: &Paths) -> bool {
         let there = self.namespace != Device::namespace_here()
             || Device::open(&self.device).is_ok_and(|device| device.index == self.index);
-        there && super::hooks::is_whole(paths, self.namespace, &self.device, &self.attached)
+        let (namespace, attached) = (self.namespace, &self.attached);
+        there && super::hooks::is_whole(paths, namespace, &self.device, self.index, attached)
     }
 }
 

@@ -175,6 +175,14 @@ pub enum KernelError {
         /// What is.
         attached: Vec<String>,
     },
+    /// A device of that name is attached, but not here.
+    #[error(
+        "{device} is attached in another network namespace, not in this one; detach it there: `nsenter --net=... sgctl detach {device}`"
+    )]
+    ElsewhereAttached {
+        /// The device.
+        device: String,
+    },
     /// Nothing is attached at all.
     #[error("nothing is attached; `sgctl attach` comes first")]
     NothingAttached,

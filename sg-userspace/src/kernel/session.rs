@@ -249,16 +249,16 @@ pub fn detach(paths: &Paths, name: &str) -> Result<AttachedDevice, KernelError> 
     let _lock = Lock::take(&paths.lock())?;
     let mut live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
     let here = Device::namespace_here();
-    // A device that has been removed or moved is still ours to forget: by name, if only one has it.
-    let same_name = || live.devices.iter().filter(|one| one.device == name);
-    let found = live
-        .device(name, here)
-        .or_else(|| same_name().next().filter(|_| same_name().count() == 1))
-        .cloned()
-        .ok_or_else(|| KernelError::NotAttached {
+    let found = live.device(name, here).cloned().ok_or_else(|| {
+        if live.devices.iter().any(|one| one.device == name) {
+            // Never another namespace's device of the same name.
+            return KernelError::ElsewhereAttached { device: name.to_owned() };
+        }
+        KernelError::NotAttached {
             device: name.to_owned(),
             attached: live.devices.iter().map(|one| one.device.clone()).collect(),
-        })?;
+        }
+    })?;
     detach_hooks(paths, &found)?;
     live.devices.retain(|one| *one != found);
     if live.devices.is_empty() {
@@ -285,11 +285,22 @@ pub fn detach_all(paths: &Paths) -> Result<Vec<AttachedDevice>, KernelError> {
             Vec::new()
         }
     };
+    // Before anything goes: a filter belongs to its device's namespace and can be removed only there.
+    if let Some(device) = devices.iter().find(|device| is_filter_elsewhere(device)) {
+        return Err(KernelError::ElsewhereAttached { device: device.device.clone() });
+    }
     for device in &devices {
         detach_hooks(paths, device)?;
     }
     remove_everything(paths)?;
     Ok(devices)
+}
+
+/// Whether a device has clsact filters in another namespace than this one.
+fn is_filter_elsewhere(device: &AttachedDevice) -> bool {
+    device.namespace != Device::namespace_here()
+        && device.attached.hooks.iter().any(|hook| hook.is_clsact())
+        && Device::namespace_exists(device.namespace)
 }
 
 fn detach_hooks(paths: &Paths, device: &AttachedDevice) -> Result<(), KernelError> {
