@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use pcap_file::DataLink;
 use pcap_file::pcap::{PcapReader, RawPcapPacket};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
 use pcap_file::pcapng::{Block, PcapNgReader};
 use sg_common::LinkLayer;
 
@@ -151,6 +154,7 @@ fn read_pcapng(file: File) -> Result<Raw, String> {
     let mut reader = PcapNgReader::new(BufReader::new(file)).map_err(|error| error.to_string())?;
     let mut raw = Raw { link: DataLink::ETHERNET, packets: Vec::new(), broken: None };
     let mut first_link = None;
+    let mut units = Vec::new();
     while let Some(block) = reader.next_block() {
         let block = match block {
             Ok(block) => block.into_owned(),
@@ -161,6 +165,7 @@ fn read_pcapng(file: File) -> Result<Raw, String> {
         };
         match block {
             Block::InterfaceDescription(interface) => {
+                units.push(unit(&interface));
                 let link = *first_link.get_or_insert(interface.linktype);
                 if link != interface.linktype {
                     raw.broken = Some((
@@ -171,7 +176,7 @@ fn read_pcapng(file: File) -> Result<Raw, String> {
                 }
             }
             Block::EnhancedPacket(packet) => raw.packets.push(CapturedPacket {
-                time: packet.timestamp,
+                time: scaled(packet.timestamp, &units, packet.interface_id),
                 length: packet.original_len,
                 bytes: packet.data.into_owned(),
             }),
@@ -191,6 +196,25 @@ fn read_pcapng(file: File) -> Result<Raw, String> {
     }
     raw.link = first_link.unwrap_or(raw.link);
     Ok(raw)
+}
+
+/// Nanoseconds in the unit of an interface's times; microseconds unless it says otherwise (pcapng,
+/// option if_tsresol).
+fn unit(interface: &InterfaceDescriptionBlock<'_>) -> f64 {
+    let resolution = interface.options.iter().find_map(|option| {
+        let InterfaceDescriptionOption::IfTsResol(resolution) = option else { return None };
+        Some(*resolution)
+    });
+    let resolution = resolution.unwrap_or(6);
+    let exponent = i32::from(resolution & 0x7f);
+    let base = if resolution & 0x80 == 0 { 10_f64 } else { 2_f64 };
+    1e9 / base.powi(exponent)
+}
+
+/// A time in its interface's unit: the library takes every number for nanoseconds.
+fn scaled(time: Duration, units: &[f64], interface: u32) -> Duration {
+    let unit = usize::try_from(interface).ok().and_then(|index| units.get(index)).copied();
+    time.mul_f64(unit.unwrap_or(1000.0))
 }
 
 /// Times from the first packet on, never backwards: the engine's clock is monotonic.
