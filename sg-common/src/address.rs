@@ -241,6 +241,13 @@ impl Be16 {
         Self(value.to_be())
     }
 
+    /// The bytes in network order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 2] {
+        self.0.to_ne_bytes()
+    }
+
     /// The number.
     #[inline(always)]
     #[must_use]

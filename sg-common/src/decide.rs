@@ -2,19 +2,21 @@
 //! stands in the file whose name says so; this one says in which order.
 
 use crate::abi::{Event, EventKind};
-use crate::conntrack::key::classify;
+use crate::conntrack::key::{classify, ends};
 use crate::conntrack::track::may_open;
 use crate::judging::Judging;
+use crate::permit::Question;
 use crate::verdict::Outcome;
 use crate::wire::ethernet::Network;
-use crate::wire::ip::IpVersion;
+use crate::wire::icmp;
+use crate::wire::ip::{IpVersion, Part};
 use crate::wire::tcp::Kind;
 use crate::wire::transport::{self, Transport};
 use crate::wire::{arp, ethernet};
 use crate::work::{Known, Scratch, Work};
 use crate::{
-    Address, AddressTables, Decision, Direction, LinkLayer, Packet, Reason, TableError, Tables,
-    Verdict, infrastructure,
+    Address, AddressTables, Decision, Direction, LinkLayer, Packet, Reason, Tables, Verdict,
+    infrastructure,
 };
 
 /// What is known of a packet before its first byte is read.
@@ -58,7 +60,9 @@ fn judge<P: Packet + ?Sized, T: Tables, const EGRESS: bool>(
     scratch: &mut Scratch,
 ) -> Outcome {
     let generation = tables.generation();
-    let interface = tables.interface(generation).unwrap_or_default();
+    let Some(interface) = tables.interface(generation) else {
+        return Outcome::without_rule(Reason::NoPolicy);
+    };
     let judging =
         Judging::<P, T, EGRESS> { packet, tables, interface, generation, now: context.now };
     match judging.network(context) {
@@ -103,16 +107,16 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
     where
         T: AddressTables<A>,
     {
-        let outcome = match self.parse(offset, work).and_then(|()| self.flow(work)) {
+        let read = self.read_header(offset, work).and_then(|()| self.read_transport(work));
+        let outcome = match read.and_then(|()| self.datagram(work)) {
             Ok(outcome) => outcome,
             Err(reason) => Outcome::without_rule(reason),
         };
         self.conclude(outcome, |event| describe(event, Self::DIRECTION, work))
     }
 
-    /// Network and transport header, and the key of the flow.
     #[inline(never)]
-    fn parse<A: IpVersion>(&self, offset: usize, work: &mut Work<A>) -> Result<(), Reason>
+    fn read_header<A: IpVersion>(&self, offset: usize, work: &mut Work<A>) -> Result<(), Reason>
     where
         T: AddressTables<A>,
     {
@@ -120,12 +124,48 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         work.known = Known::Nothing;
         A::parse(self.packet, offset, &mut work.header)?;
         work.known = Known::Network;
-        if work.header.fragment {
-            return Err(Reason::Fragment);
+        Ok(())
+    }
+
+    /// Of a later fragment there is none.
+    #[inline(never)]
+    fn read_transport<A: IpVersion>(&self, work: &mut Work<A>) -> Result<(), Reason>
+    where
+        T: AddressTables<A>,
+    {
+        if matches!(work.header.part(), Part::Later) {
+            return Ok(());
         }
         transport::parse(self.packet, &work.header, &mut work.transport)?;
         work.known = Known::Transport;
         Ok(())
+    }
+
+    /// A later fragment follows its first; a first is judged like a whole packet and remembered.
+    #[inline(always)]
+    fn datagram<A: IpVersion>(&self, work: &mut Work<A>) -> Result<Outcome, Reason>
+    where
+        T: AddressTables<A>,
+    {
+        let part = work.header.part();
+        match part {
+            Part::Whole => {}
+            Part::First => self.admit_first(work)?,
+            Part::Later => {
+                let known = self.later_fragment(work);
+                return known.ok_or_else(|| self.early_fragment(work));
+            }
+        }
+        let outcome = match self.flow(work) {
+            Ok(outcome) => outcome,
+            Err(reason) => Outcome::without_rule(reason),
+        };
+        if matches!(part, Part::First) {
+            let outcome = outcome.through(P::forget);
+            self.record_first(work, outcome);
+            return Ok(outcome);
+        }
+        Ok(outcome)
     }
 
     /// Infrastructure first, then flow tables, then source check and rules.
@@ -134,6 +174,16 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
     where
         T: AddressTables<A>,
     {
+        if let Transport::Icmp(message) = work.transport
+            && matches!(message.classify(A::FAMILY), icmp::Kind::Error)
+        {
+            // Nothing that reports on a packet is long enough to be cut into pieces (RFC 4443, section 2.4).
+            if !matches!(work.header.part(), Part::Whole) {
+                return Err(Reason::IcmpError);
+            }
+            let quoted = self.read_quote(work);
+            return Ok(self.error(work, quoted, message));
+        }
         if infrastructure::possible(work.header.protocol, &work.transport)
             && let Some(reason) = self.infrastructure(&work.header, &work.transport)
         {
@@ -163,12 +213,18 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         if !may_open(Self::DIRECTION, &work.transport, A::FAMILY) {
             return Outcome::without_rule(Reason::NoFlow);
         }
-        let Some(rule) = self.permit(work.key.remote, work.key.protocol, work.rule_port) else {
+        let question = Question {
+            remote: work.key.remote,
+            direction: Self::DIRECTION,
+            protocol: work.key.protocol,
+            port: Some(work.rule_port),
+        };
+        let Some(permit) = self.permit(question) else {
             return Outcome::without_rule(Reason::NoRule);
         };
-        match self.open(work, rule) {
-            Ok(()) => Outcome::new(Reason::Rule, rule),
-            Err(TableError::Full) => Outcome::without_rule(Reason::TableFull),
+        match self.open(work, permit) {
+            Ok(()) => Outcome::new(Reason::Rule, permit.rule()),
+            Err(error) => Outcome::without_rule(error.into()),
         }
     }
 
@@ -200,10 +256,7 @@ fn describe<A: Address>(event: &mut Event, direction: Direction, work: &Work<A>)
     if matches!(work.known, Known::Nothing) {
         return;
     }
-    let (local, remote) = match direction {
-        Direction::Ingress => (work.header.destination, work.header.source),
-        Direction::Egress => (work.header.source, work.header.destination),
-    };
+    let (local, remote) = ends(direction, &work.header);
     event.local = local.widen();
     event.remote = remote.widen();
     event.protocol = work.header.protocol;

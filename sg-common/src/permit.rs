@@ -1,33 +1,55 @@
 //! Whether a rule allows a new flow: up to three lookups, whatever the number of rules and members.
 
-use crate::abi::{CLASS_NONE, InterfaceFlags, PermitKey};
+use crate::abi::{CLASS_NONE, InterfaceFlags, Permit, PermitKey};
 use crate::judging::Judging;
-use crate::{Address, AddressTables, Be16, Family, Tables};
+use crate::{Address, AddressTables, Be16, Direction, Family, Tables};
+
+/// What is asked of the rules.
+#[derive(Clone, Copy)]
+pub(crate) struct Question<A> {
+    /// The other end.
+    pub(crate) remote: A,
+    /// Which way the flow opens.
+    pub(crate) direction: Direction,
+    /// IP protocol number.
+    pub(crate) protocol: u8,
+    /// Destination port; ICMP: type and code. `None`: does some port, type or code do?
+    pub(crate) port: Option<Be16>,
+}
 
 impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
-    /// The rule that allows a new flow with `remote`: of the first peer class that allows it at all, in
-    /// the order everybody, groups, CIDRs. `port` is the destination port; ICMP: type and code.
+    /// The rule that allows a new flow: of the first peer class that allows it at all, in the order
+    /// everybody, groups, CIDRs.
     #[inline(always)]
-    pub(crate) fn permit<A: Address>(&self, remote: A, protocol: u8, port: Be16) -> Option<u32>
+    pub(crate) fn permit<A: Address>(&self, question: Question<A>) -> Option<Permit>
     where
         T: AddressTables<A>,
     {
-        if let Some(rule) = self.anyone(remote).and_then(|class| self.allows(class, protocol, port))
-        {
-            return Some(rule);
+        let Question { remote, .. } = question;
+        let class = self.anyone(remote);
+        if let Some(permit) = class.and_then(|class| self.allows(class, &question)) {
+            return Some(permit);
         }
         let class = self.current(self.tables.host_class(remote));
-        if let Some(rule) = class.and_then(|class| self.allows(class, protocol, port)) {
-            return Some(rule);
+        if let Some(permit) = class.and_then(|class| self.allows(class, &question)) {
+            return Some(permit);
         }
         let class = self.current(self.tables.cidr_class(remote));
-        class.and_then(|class| self.allows(class, protocol, port))
+        class.and_then(|class| self.allows(class, &question))
     }
 
     #[inline(always)]
-    fn allows(&self, class: u32, protocol: u8, port: Be16) -> Option<u32> {
+    fn allows<A: Address>(&self, class: u32, question: &Question<A>) -> Option<Permit> {
         let policy = self.interface.policy;
-        self.tables.permit(&PermitKey::new(policy, class, Self::DIRECTION, protocol, port))
+        let Question { direction, protocol, port, .. } = *question;
+        let mut key = PermitKey::new(policy, class, direction, protocol, port.unwrap_or_default());
+        let found = self.tables.permit(&key);
+        if found.is_some() || port.is_some() {
+            return found;
+        }
+        // No permit leaves the port open. Is there one for some port?
+        key.direction |= PermitKey::SOME_PORT;
+        self.tables.permit(&key)
     }
 
     /// The class in a class slot, in the version that counts now.

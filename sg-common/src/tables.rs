@@ -3,7 +3,8 @@
 use core::ops::Deref;
 
 use crate::abi::{
-    ClassWord, ClockEntry, Event, EventKind, Flow, FlowCell, FlowKey, InterfaceVersion, PermitKey,
+    ClassWord, ClockEntry, Datagram, DatagramCell, Event, EventKind, Flow, FlowCell, FlowKey,
+    InterfaceVersion, Permit, PermitKey,
 };
 use crate::{Address, Direction, Reason, V4, V6};
 
@@ -33,6 +34,8 @@ pub struct Attachment {
 pub enum TableError {
     /// The table has no room.
     Full,
+    /// The interface has as many flows as it may have.
+    Limit,
 }
 
 /// A step of the clock's hand: the element it points at is the caller's until the hand comes round again.
@@ -43,6 +46,8 @@ pub struct ClockHand(pub u32);
 pub trait AddressTables<A: Address> {
     /// A flow entry that stays readable while it is held.
     type FlowRef: Deref<Target = FlowCell>;
+    /// The same for a datagram in fragments.
+    type DatagramRef: Deref<Target = DatagramCell>;
 
     /// Looks an established flow up.
     fn flow(&self, key: &FlowKey<A>) -> Option<Self::FlowRef>;
@@ -69,6 +74,14 @@ pub trait AddressTables<A: Address> {
     /// Removes such a flow.
     fn remove_opening(&self, opened: Direction, key: &FlowKey<A>);
 
+    /// Looks up what is known of a datagram in fragments.
+    fn datagram(&self, key: &FlowKey<A>) -> Option<Self::DatagramRef>;
+    /// Adds or replaces that, evicting the least recently used where it must.
+    ///
+    /// # Errors
+    /// [`TableError::Full`] when even eviction made no room.
+    fn insert_datagram(&self, key: &FlowKey<A>, datagram: &Datagram) -> Result<(), TableError>;
+
     /// Copies an element of the reclaiming clock, if its deadline has passed; whether it has.
     fn clock(&self, hand: ClockHand, now: u64, element: &mut ClockEntry<A>) -> bool;
     /// Writes an element of the reclaiming clock.
@@ -79,6 +92,8 @@ pub trait AddressTables<A: Address> {
     fn add_others(&self, delta: i64) -> i64;
     /// How many established flows of other protocols than TCP there may be.
     fn others_limit(&self) -> i64;
+    /// Adds to the number of established flows of the interface in this slot and returns it as it was.
+    fn add_flows(&self, slot: u16, delta: i64) -> i64;
 
     /// Class slot of one address of the attachment's VPC, from `hosts`.
     fn host_class(&self, address: A) -> Option<u32>;
@@ -98,8 +113,8 @@ pub trait Tables: AddressTables<V4> + AddressTables<V6> {
     fn interface(&self, generation: u64) -> Option<InterfaceVersion>;
     /// The two versions of a class.
     fn class(&self, class_slot: u32) -> ClassWord;
-    /// The rule behind the longest permit that covers the key.
-    fn permit(&self, key: &PermitKey) -> Option<u32>;
+    /// The longest permit that covers the key.
+    fn permit(&self, key: &PermitKey) -> Option<Permit>;
     /// Counts a packet.
     fn count(&self, direction: Direction, reason: Reason, length: u32);
     /// Hands an event on: `fill` completes a record that has its time and kind. It may be suppressed or

@@ -120,6 +120,10 @@ reasons! {
     InfrastructureMulticastListener = 7, Allow, "infrastructure:multicast_listener";
     /// Neither IP nor ARP on a host's own device.
     OtherEthertype = 8, Allow, "other_ethertype";
+    /// An ICMP error that quotes a packet of a live flow.
+    Related = 9, Allow, "related";
+    /// A later fragment of a datagram that may pass.
+    Fragment = 10, Allow, "fragment";
     /// No rule allows it.
     NoRule = 16, Drop, "no_rule";
     /// Truncated, or a version, length or header field that cannot be.
@@ -140,14 +144,32 @@ reasons! {
     SourceRoute = 24, Drop, "source_route";
     /// An IPv6 extension header chain that is too long, out of order or broken.
     ExtensionHeaders = 25, Drop, "extension_headers";
-    /// A fragment: not handled yet.
-    Fragment = 26, Drop, "fragment";
-    /// An ICMP error: not handled yet.
+    /// A later fragment whose first was dropped, or that came before its first where no rule could allow it.
+    FragmentDenied = 26, Drop, "fragment_denied";
+    /// An ICMP error that no rule allows and that quotes no packet of a live flow.
     IcmpError = 27, Drop, "icmp_error";
     /// The flow table is full and every flow in it is alive.
     TableFull = 28, Drop, "table_full";
     /// The interface has no policy: nothing passes until one is attached.
     NoPolicy = 29, Drop, "no_policy";
+    /// A fragment of a datagram with two different firsts, or one that would overwrite the transport header.
+    FragmentPoisoned = 30, Drop, "fragment_poisoned";
+    /// A later fragment of a peer that has too many datagrams whose first is missing.
+    FragmentLimit = 31, Drop, "fragment_limit";
+    /// The interface has as many established flows as it may have.
+    FlowLimit = 32, Drop, "flow_limit";
+    /// Belongs to a flow that a change of rules has cut.
+    FlowCut = 33, Drop, "flow_cut";
+}
+
+impl From<crate::TableError> for Reason {
+    #[inline(always)]
+    fn from(error: crate::TableError) -> Self {
+        match error {
+            crate::TableError::Full => Self::TableFull,
+            crate::TableError::Limit => Self::FlowLimit,
+        }
+    }
 }
 
 /// The engine's answer for one packet.

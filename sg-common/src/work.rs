@@ -3,7 +3,7 @@
 //! It lives in memory that the caller provides: in the kernel an element of a per-processor map, because a
 //! program and the functions it calls share 512 bytes of stack.
 
-use crate::abi::{ClockEntry, Flow, FlowKey};
+use crate::abi::{ClockEntry, Datagram, Flow, FlowKey};
 use crate::wire::ip::IpHeader;
 use crate::wire::transport::Transport;
 use crate::{Address, Be16, V4, V6};
@@ -44,6 +44,16 @@ pub(crate) struct Work<A> {
     pub(crate) promotes: bool,
     /// The element of the reclaiming clock that is looked at.
     pub(crate) element: ClockEntry<A>,
+    /// A fragment's datagram, or that of a quoted fragment.
+    pub(crate) datagram_key: FlowKey<A>,
+    /// Its entry, as the packet leaves it.
+    pub(crate) datagram: Datagram,
+    /// Nothing, to be copied: on BPF, writing zeros is a call of a loop over bytes, copying is not.
+    pub(crate) no_datagram: Datagram,
+    /// The packet that an ICMP error quotes.
+    pub(crate) quoted: IpHeader<A>,
+    /// Its sequence number, where it is TCP.
+    pub(crate) quoted_sequence: u32,
 }
 
 impl<A: Address + Default> Default for Work<A> {
@@ -59,6 +69,11 @@ impl<A: Address + Default> Default for Work<A> {
             flow: Flow::default(),
             promotes: false,
             element: ClockEntry::default(),
+            datagram_key: FlowKey::default(),
+            datagram: Datagram::default(),
+            no_datagram: Datagram::default(),
+            quoted: IpHeader::default(),
+            quoted_sequence: 0,
         }
     }
 }

@@ -6,8 +6,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sg_common::abi::{
-    AddressKey, ClassWord, ClockEntry, Counter, DecisionRecord, Flow, FlowKey, HostKey, Interface,
-    PermitKey, StreamCounters,
+    AddressKey, ClassWord, ClockEntry, Counter, Datagram, DecisionRecord, Flow, FlowKey, HostKey,
+    Interface, Permit, PermitKey, StreamCounters,
 };
 use sg_common::{Scratch, V4, V6};
 
@@ -20,7 +20,7 @@ pub(crate) static INTERFACES: Array<Interface> = Array::pinned(1, 0);
 #[map]
 pub(crate) static CLASSES: Array<ClassWord> = Array::pinned(1, 0);
 #[map]
-pub(crate) static PERMITS: LpmTrie<PermitKey, u32> = LpmTrie::pinned(1, BPF_F_NO_PREALLOC);
+pub(crate) static PERMITS: LpmTrie<PermitKey, Permit> = LpmTrie::pinned(1, BPF_F_NO_PREALLOC);
 
 #[map]
 pub(crate) static HOSTS_V4: HashMap<HostKey<V4>, u32> = HashMap::pinned(1, BPF_F_NO_PREALLOC);
@@ -48,6 +48,10 @@ pub(crate) static OPENED_OUT_V4: LruHashMap<FlowKey<V4>, Flow> = LruHashMap::pin
 #[map]
 pub(crate) static OPENED_OUT_V6: LruHashMap<FlowKey<V6>, Flow> = LruHashMap::pinned(1, 0);
 #[map]
+pub(crate) static FRAGMENTS_V4: LruHashMap<FlowKey<V4>, Datagram> = LruHashMap::pinned(1, 0);
+#[map]
+pub(crate) static FRAGMENTS_V6: LruHashMap<FlowKey<V6>, Datagram> = LruHashMap::pinned(1, 0);
+#[map]
 pub(crate) static CLOCK_V4: Array<ClockEntry<V4>> = Array::pinned(1, 0);
 #[map]
 pub(crate) static CLOCK_V6: Array<ClockEntry<V6>> = Array::pinned(1, 0);
@@ -57,6 +61,9 @@ pub(crate) static HANDS: Array<Counter64> = Array::pinned(2, 0);
 /// Established flows of other protocols than TCP: IPv4, IPv6.
 #[map]
 pub(crate) static OTHERS: Array<Counter64> = Array::pinned(2, 0);
+/// Established flows of each interface: IPv4, IPv6 in turn.
+#[map]
+pub(crate) static FLOWS_OF: Array<Counter64> = Array::pinned(2, 0);
 
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(1, 0);

@@ -3,8 +3,8 @@
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::maps::lpm_trie::Key;
 use sg_common::abi::{
-    AddressKey, ClassWord, ClockEntry, Counter, Event, EventKind, Flow, FlowCell, FlowKey, HostKey,
-    InterfaceVersion, PermitKey, counter_index,
+    AddressKey, ClassWord, ClockEntry, Counter, Datagram, DatagramCell, Event, EventKind, Flow,
+    FlowCell, FlowKey, HostKey, InterfaceVersion, Permit, PermitKey, counter_index,
 };
 use sg_common::{
     Address, AddressTables, Attachment, ClockHand, Direction, Reason, Scratch, TableError, Tables,
@@ -44,10 +44,11 @@ fn retry(mut insert: impl FnMut() -> Result<(), i32>) -> Result<(), TableError> 
 
 /// The maps of one family, given their statics: the trait's methods are the same but for those.
 macro_rules! address_tables {
-    ($address:ty, $index:literal, $flows:ident, $opened_in:ident, $opened_out:ident, $clock:ident,
-     $hosts:ident, $cidrs:ident, $own:ident) => {
+    ($address:ty, $index:literal, $flows:ident, $opened_in:ident, $opened_out:ident,
+     $fragments:ident, $clock:ident, $hosts:ident, $cidrs:ident, $own:ident) => {
         impl AddressTables<$address> for KernelTables {
             type FlowRef = &'static FlowCell;
+            type DatagramRef = &'static DatagramCell;
 
             #[inline(always)]
             fn flow(&self, key: &FlowKey<$address>) -> Option<&'static FlowCell> {
@@ -104,6 +105,22 @@ macro_rules! address_tables {
             }
 
             #[inline(always)]
+            fn datagram(&self, key: &FlowKey<$address>) -> Option<&'static DatagramCell> {
+                let cell = maps::$fragments.get_ptr(key)?;
+                // SAFETY: as in `flow`.
+                Some(unsafe { &*cell.cast::<DatagramCell>() })
+            }
+
+            #[inline(always)]
+            fn insert_datagram(
+                &self,
+                key: &FlowKey<$address>,
+                datagram: &Datagram,
+            ) -> Result<(), TableError> {
+                retry(|| maps::$fragments.insert(key, datagram, u64::from(BPF_ANY)))
+            }
+
+            #[inline(always)]
             fn clock(&self, hand: ClockHand, now: u64, element: &mut ClockEntry<$address>) -> bool {
                 let Some(place) = maps::$clock.get_ptr(hand.0) else { return false };
                 // SAFETY: the element is mapped, and between two rounds of the hand it is its
@@ -148,6 +165,14 @@ macro_rules! address_tables {
             }
 
             #[inline(always)]
+            fn add_flows(&self, slot: u16, delta: i64) -> i64 {
+                let delta = delta.cast_unsigned();
+                maps::FLOWS_OF
+                    .get(u32::from(slot) * 2 + $index)
+                    .map_or(i64::MAX, |flows| flows.fetch_add(delta).cast_signed())
+            }
+
+            #[inline(always)]
             fn host_class(&self, address: $address) -> Option<u32> {
                 let key = HostKey::new(globals::vpc(), address);
                 // SAFETY: the element may be recycled under the read, never unmapped; a class slot is
@@ -172,8 +197,30 @@ macro_rules! address_tables {
     };
 }
 
-address_tables!(V4, 0, FLOWS_V4, OPENED_IN_V4, OPENED_OUT_V4, CLOCK_V4, HOSTS_V4, CIDRS_V4, OWN_V4);
-address_tables!(V6, 1, FLOWS_V6, OPENED_IN_V6, OPENED_OUT_V6, CLOCK_V6, HOSTS_V6, CIDRS_V6, OWN_V6);
+address_tables!(
+    V4,
+    0,
+    FLOWS_V4,
+    OPENED_IN_V4,
+    OPENED_OUT_V4,
+    FRAGMENTS_V4,
+    CLOCK_V4,
+    HOSTS_V4,
+    CIDRS_V4,
+    OWN_V4
+);
+address_tables!(
+    V6,
+    1,
+    FLOWS_V6,
+    OPENED_IN_V6,
+    OPENED_OUT_V6,
+    FRAGMENTS_V6,
+    CLOCK_V6,
+    HOSTS_V6,
+    CIDRS_V6,
+    OWN_V6
+);
 
 impl Tables for KernelTables {
     #[inline(always)]
@@ -204,7 +251,7 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn permit(&self, key: &PermitKey) -> Option<u32> {
+    fn permit(&self, key: &PermitKey) -> Option<Permit> {
         maps::PERMITS.get(Key::new(PermitKey::BITS, *key)).copied()
     }
 

@@ -175,10 +175,13 @@ fn everybody_costs_one_permit_whatever_the_classes() {
     let number = spec.interfaces[&0].version.policy;
     let of = |direction| {
         let keys = spec.permits.keys();
-        keys.filter(|it| it.policy == number && it.direction == direction).count()
+        let of = keys.filter(|it| it.policy == number && it.direction == direction);
+        of.filter(|it| !it.some_port).count()
     };
     assert_eq!((of(Direction::Ingress), of(Direction::Egress)), (2, 2), "one per family");
     assert!(spec.permits.keys().any(|it| it.class == CLASS_ANYONE_V4));
+    let some_port = spec.permits.keys().filter(|it| it.policy == number && it.some_port);
+    assert_eq!(some_port.count(), 2, "for fragments that come early, where the port is not open");
 }
 
 const KAKAO: &str = r#"

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use compile_support::{Packet, edit, local, naive, packets, policy, probe};
 use proptest::prelude::*;
+use sg_common::abi::Permit;
 use sg_common::abi::{CLASS_ANYONE_V4, CLASS_ANYONE_V6};
 use sg_common::{Direction, Reason, Verdict};
 use sg_userspace::compile::{
@@ -154,7 +155,8 @@ fn nothing_dangles(spec: &TableSpec) -> Result<(), TestCaseError> {
     let peers: Vec<_> = spec.classes.values().flatten().collect();
     prop_assert!(peers.iter().all(|peer| spec.peers.contains_key(peer)));
     let rules = spec.policies.values().flat_map(|policy| &policy.rules);
-    prop_assert!(rules.chain(spec.permits.values()).all(|rule| spec.rules.contains_key(rule)));
+    let permitted = spec.permits.values().map(|&permit| Permit(permit).rule());
+    prop_assert!(rules.copied().chain(permitted).all(|rule| spec.rules.contains_key(&rule)));
     let policies = spec.interfaces.values().map(|interface| interface.version.policy);
     prop_assert!(policies.into_iter().all(|policy| spec.policies.contains_key(&policy)));
     Ok(())

@@ -9,8 +9,8 @@ use ipnet::{IpNet, Ipv4Net};
 use sg_userspace::compile::{Surroundings, TableSpec, compile};
 use sg_userspace::policy::Policy;
 use sg_userspace::policy::model::{
-    Dialect, Infrastructure, Interface, LiveFlows, Peer, PrefixList, Rule, SecurityGroup, Side,
-    Timeouts, Traffic, Vpc,
+    ConnectionTracking, Dialect, Infrastructure, Interface, LiveFlows, Peer, PrefixList, Rule,
+    SecurityGroup, Side, Traffic, Vpc,
 };
 
 /// Prefix lists of the policy.
@@ -74,7 +74,7 @@ fn interface(size: &Size, index: usize) -> Interface {
         side: Side::Workload,
         source_dest_check: true,
         mac: None,
-        timeouts: Timeouts { tcp_established: 432_000, udp: 30, udp_stream: 180 },
+        connection_tracking: ConnectionTracking::default(),
     }
 }
 

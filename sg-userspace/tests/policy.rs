@@ -149,6 +149,6 @@ fn describe_interface(vpc: &Vpc, interface: &Interface, out: &mut String) -> std
         interface.side,
         interface.source_dest_check,
         interface.mac,
-        interface.timeouts,
+        interface.connection_tracking,
     )
 }

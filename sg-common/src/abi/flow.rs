@@ -32,11 +32,13 @@ pub enum FlowState {
     AskedAgain = 8,
     /// Other protocols: more than one request and response (AWS: UDP stream).
     Stream = 9,
+    /// The rules allow it no longer: its packets are dropped both ways.
+    Cut = 10,
 }
 
 impl FlowState {
     /// Every state.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SynSent,
         Self::SynReceived,
         Self::Midstream,
@@ -46,6 +48,7 @@ impl FlowState {
         Self::Replied,
         Self::AskedAgain,
         Self::Stream,
+        Self::Cut,
     ];
 
     /// The state with this number.
@@ -62,6 +65,7 @@ impl FlowState {
             7 => Some(Self::Replied),
             8 => Some(Self::AskedAgain),
             9 => Some(Self::Stream),
+            10 => Some(Self::Cut),
             _ => None,
         }
     }
@@ -79,6 +83,7 @@ impl FlowState {
             Self::Replied => "replied",
             Self::AskedAgain => "asked-again",
             Self::Stream => "stream",
+            Self::Cut => "cut",
         }
     }
 }
@@ -100,6 +105,9 @@ impl FlowFlags {
     pub const LOCAL_SEEN: u8 = 1 << 4;
     /// The local address has passed the source check.
     pub const SOURCE_CHECKED: u8 = 1 << 5;
+    /// AWS would leave it untracked: it is judged again as soon as its rule goes.
+    pub const UNTRACKED: u8 = 1 << 7;
+    // Bit 6 is the adopted flows' to come.
 }
 
 /// One tracked conversation.
@@ -255,6 +263,7 @@ impl FlowCell {
     #[inline(always)]
     pub fn commit(&self, flow: &Flow) {
         set_changed(&self.state, flow.state_word());
+        set_changed(&self.rule, flow.rule);
         set_changed(&self.end[0], flow.end[0]);
         set_changed(&self.end[1], flow.end[1]);
         set_changed(&self.ack[0], flow.ack[0]);

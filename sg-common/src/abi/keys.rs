@@ -17,9 +17,18 @@ pub enum FlowKind {
     OneWayByLocal = 3,
     /// Another ICMP message sent by the remote end, which nothing answers: type and code.
     OneWayByRemote = 4,
+    /// A datagram in fragments on its way in: identification, high half first.
+    DatagramIn = 5,
+    /// A datagram in fragments on its way out: identification, high half first.
+    DatagramOut = 6,
+    /// Two ends between which datagrams in fragments have passed: zero.
+    DatagramPair = 7,
+    /// A remote end and its datagrams whose first fragment is missing: zero, and for the local end stands
+    /// the remote one.
+    DatagramPeer = 8,
 }
 
-/// Key of the flow tables. One entry serves both directions: the ends are local and remote, whatever
+/// Key of the flow and fragment tables. One entry serves both directions: the ends are local and remote, whatever
 /// way a packet goes. 16 bytes for IPv4, 40 for IPv6.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
@@ -74,7 +83,7 @@ pub struct PermitKey {
     pub policy: u32,
     /// Number of the peer class.
     pub class: u32,
-    /// A [`Direction`].
+    /// A [`Direction`], and [`PermitKey::SOME_PORT`].
     pub direction: u8,
     /// IP protocol number.
     pub protocol: u8,
@@ -103,6 +112,11 @@ impl PermitKey {
     pub const PROTOCOL_BITS: u32 = 80;
     /// Bits of a key that leaves nothing open.
     pub const BITS: u32 = 96;
+
+    /// Bit of `direction`: does some rule allow some port of the protocol, or some type and code? Asked for
+    /// fragments that come before the first of their datagram. Permits that leave the port open have no
+    /// second one for that.
+    pub const SOME_PORT: u8 = 2;
 
     /// A key that leaves nothing open.
     #[inline(always)]

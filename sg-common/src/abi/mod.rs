@@ -2,24 +2,26 @@
 //! maps, byte for byte. Nothing has padding that is not written; no enum crosses the border. A change of any size or meaning here raises [`ABI_VERSION`]; the test at the end
 //! holds the sizes against it.
 
+mod datagram;
 mod event;
 mod flow;
 mod keys;
 mod values;
 mod word;
 
+pub use datagram::{Datagram, DatagramCell, DatagramVerdict};
 pub use event::{Event, EventKind};
 pub use flow::{Flow, FlowCell, FlowFlags, FlowState};
 pub use keys::{AddressKey, FlowKey, FlowKind, HostKey, PermitKey, VPC_BITS};
 pub use values::{
     CLASS_ANYONE_V4, CLASS_ANYONE_V6, CLASS_FIRST_FREE, CLASS_NONE, ClassWord, ClockEntry, Counter,
-    DecisionRecord, INTERFACE_FLAGS, Interface, InterfaceFlags, InterfaceVersion, REASON_SLOTS,
-    StreamCounters, counter_index,
+    DecisionRecord, INTERFACE_FLAGS, Interface, InterfaceFlags, InterfaceVersion, Permit,
+    REASON_SLOTS, StreamCounters, counter_index,
 };
 
 /// Version of everything in this module; part of the pin path, so that programs and controllers of
 /// different versions never share a map.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -40,6 +42,7 @@ mod tests {
             size_of::<PermitKey>(),
             size_of::<Flow>(),
             size_of::<FlowCell>(),
+            size_of::<Datagram>(),
             size_of::<ClockEntry<V4>>(),
             size_of::<ClockEntry<V6>>(),
             size_of::<Interface>(),
@@ -50,7 +53,7 @@ mod tests {
         ];
         assert_eq!(
             (ABI_VERSION, sizes),
-            (1, [16, 40, 8, 20, 8, 20, 12, 64, 64, 24, 48, 64, 88, 16, 40, 8])
+            (2, [16, 40, 8, 20, 8, 20, 12, 64, 64, 40, 24, 48, 64, 88, 16, 40, 8])
         );
     }
 }

@@ -58,10 +58,12 @@ impl InterfaceFlags {
     pub const ANYONE_WITHOUT_LINK_LOCAL: u32 = 1 << 6;
     /// [`InterfaceVersion::mac`] is the only source MAC address.
     pub const MAC: u32 = 1 << 7;
+    /// Flows that the rules no longer allow are cut (`live_flows: cut`).
+    pub const CUT_LIVE_FLOWS: u32 = 1 << 8;
 }
 
 /// Names of the flags, in the order of their bits.
-pub const INTERFACE_FLAGS: [&str; 8] = [
+pub const INTERFACE_FLAGS: [&str; 9] = [
     "arp",
     "dhcp",
     "neighbour_discovery",
@@ -70,6 +72,7 @@ pub const INTERFACE_FLAGS: [&str; 8] = [
     "source_dest_check",
     "anyone_without_link_local",
     "mac",
+    "cut_live_flows",
 ];
 
 /// One version of what an interface is judged by.
@@ -90,8 +93,16 @@ pub struct InterfaceVersion {
     pub udp_stream: u16,
     /// See [`InterfaceFlags::MAC`].
     pub mac: [u8; 6],
-    /// Zero.
-    pub padding: [u8; 2],
+    /// Rises when a change narrows what the interface lets through: flows judged under another one are
+    /// judged again where they must be.
+    pub epoch: u16,
+    /// Established flows that the interface may have, per address family.
+    pub flow_limit: u32,
+}
+
+impl InterfaceVersion {
+    /// A `flow_limit` that is not set: the loader puts the interface's share of the table in its place.
+    pub const SHARED_FLOWS: u32 = u32::MAX;
 }
 
 /// Value of `interfaces`: one cache line an interface.
@@ -102,10 +113,41 @@ pub struct InterfaceVersion {
 pub struct Interface {
     /// The two versions; the generation's lowest bit selects.
     pub versions: [InterfaceVersion; 2],
-    /// Rises when a change narrows what the interface lets through.
-    pub epoch: u32,
     /// Zero.
-    pub padding: [u8; 12],
+    pub padding: [u8; 8],
+}
+
+/// Value of `permits`: a rule, and whether AWS would leave the flow untracked that it opens.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(transparent)]
+pub struct Permit(pub u32);
+
+impl Permit {
+    /// The highest rule number.
+    pub const MAX_RULE: u32 = u32::MAX >> 1;
+    const UNTRACKED: u32 = !Self::MAX_RULE;
+
+    /// A permit of a rule, whose number is at most [`Self::MAX_RULE`].
+    #[must_use]
+    pub const fn new(rule: u32, untracked: bool) -> Self {
+        Self(rule & Self::MAX_RULE | if untracked { Self::UNTRACKED } else { 0 })
+    }
+
+    /// Number of the rule.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rule(self) -> u32 {
+        self.0 & Self::MAX_RULE
+    }
+
+    /// Whether the rule is to everywhere, and another to everywhere allows every response.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_untracked(self) -> bool {
+        self.0 & Self::UNTRACKED != 0
+    }
 }
 
 /// Element of the reclaiming clock: the flow that owns it, and when to look at that flow again.

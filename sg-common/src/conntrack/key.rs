@@ -2,6 +2,7 @@
 
 use crate::abi::{FlowKey, FlowKind};
 use crate::wire::icmp::{self, Message};
+use crate::wire::ip::IpHeader;
 use crate::wire::transport::Transport;
 use crate::work::Work;
 use crate::{Address, Be16, Direction, Family, Reason};
@@ -17,10 +18,7 @@ pub(crate) fn classify<A: Address>(
     work: &mut Work<A>,
 ) -> Result<(), Reason> {
     let header = &work.header;
-    let (local, remote) = match direction {
-        Direction::Ingress => (header.destination, header.source),
-        Direction::Egress => (header.source, header.destination),
-    };
+    let (local, remote) = ends(direction, header);
     let ends = match &work.transport {
         Transport::Tcp(segment) => ports(direction, segment.source, segment.destination),
         Transport::Udp(source, destination) => ports(direction, *source, *destination),
@@ -44,16 +42,25 @@ pub(crate) fn classify<A: Address>(
     Ok(())
 }
 
+/// The local and the remote address of a packet that travels in `direction`.
+#[inline(always)]
+pub(crate) fn ends<A: Address>(direction: Direction, header: &IpHeader<A>) -> (A, A) {
+    match direction {
+        Direction::Ingress => (header.destination, header.source),
+        Direction::Egress => (header.source, header.destination),
+    }
+}
+
 /// The part of a key that comes from the transport header.
-struct Ends {
-    local: Be16,
-    remote: Be16,
-    kind: FlowKind,
+pub(crate) struct Ends {
+    pub(crate) local: Be16,
+    pub(crate) remote: Be16,
+    pub(crate) kind: FlowKind,
     rule_port: Be16,
 }
 
 #[inline(always)]
-fn ports(direction: Direction, source: Be16, destination: Be16) -> Ends {
+pub(crate) fn ports(direction: Direction, source: Be16, destination: Be16) -> Ends {
     let (local, remote) = match direction {
         Direction::Ingress => (destination, source),
         Direction::Egress => (source, destination),
@@ -63,7 +70,11 @@ fn ports(direction: Direction, source: Be16, destination: Be16) -> Ends {
 
 /// A query and its reply share a key, which says who asked: both ends may use the same identifier.
 #[inline(always)]
-fn message_ends(family: Family, direction: Direction, message: &Message) -> Option<Ends> {
+pub(crate) fn message_ends(
+    family: Family,
+    direction: Direction,
+    message: &Message,
+) -> Option<Ends> {
     let (asked_by, answered, one_way) = match direction {
         Direction::Ingress => {
             (FlowKind::QueryByRemote, FlowKind::QueryByLocal, FlowKind::OneWayByRemote)

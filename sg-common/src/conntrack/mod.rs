@@ -1,8 +1,11 @@
 //! Flows: their keys, their timeouts, and the step each packet makes.
 
+pub(crate) mod cut;
 pub(crate) mod datagram;
+pub(crate) mod fragment;
 pub(crate) mod key;
 pub(crate) mod reclaim;
+pub(crate) mod related;
 pub(crate) mod tcp;
 pub(crate) mod track;
 
@@ -41,15 +44,18 @@ pub(crate) fn timeout(state: FlowState, protocol: u8, interface: &InterfaceVersi
     let seconds = match state {
         FlowState::SynSent | FlowState::SynReceived | FlowState::Midstream => TCP_HALF_OPEN,
         FlowState::Established => interface.tcp_established,
+        FlowState::Cut if protocol == ip::TCP => interface.tcp_established,
         FlowState::Closed => TCP_CLOSING,
-        FlowState::Stream if protocol == ip::UDP => interface.udp_stream.into(),
-        FlowState::Opened | FlowState::Replied | FlowState::AskedAgain | FlowState::Stream => {
-            match protocol {
-                ip::UDP => interface.udp.into(),
-                ip::ICMP | ip::ICMPV6 => ICMP,
-                _ => OTHER,
-            }
-        }
+        FlowState::Stream | FlowState::Cut if protocol == ip::UDP => interface.udp_stream.into(),
+        FlowState::Opened
+        | FlowState::Replied
+        | FlowState::AskedAgain
+        | FlowState::Stream
+        | FlowState::Cut => match protocol {
+            ip::UDP => interface.udp.into(),
+            ip::ICMP | ip::ICMPV6 => ICMP,
+            _ => OTHER,
+        },
     };
     u64::from(seconds) * SECOND
 }

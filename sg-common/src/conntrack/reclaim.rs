@@ -17,23 +17,31 @@ use crate::{Address, AddressTables, ClockHand, TableError, Tables};
 const ROUNDS: u32 = 4;
 const PROBES: u32 = 8;
 
-/// Moves the flow in hand among the established ones.
+/// Moves the flow in hand among the established ones, of which its interface may have `limit`.
 #[inline(always)]
 pub(crate) fn insert<A: Address, T: Tables + AddressTables<A>>(
     tables: &T,
     work: &mut Work<A>,
     now: u64,
+    limit: u32,
 ) -> Result<(), TableError> {
+    // Claimed before the limits are asked, so that they count the living alone.
+    let hand = claim(tables, work, now).ok_or(TableError::Full)?;
     let other = work.key.protocol != ip::TCP;
-    if other
-        && AddressTables::<A>::add_others(tables, 1) >= AddressTables::<A>::others_limit(tables)
-    {
-        AddressTables::<A>::add_others(tables, -1);
-        return Err(TableError::Full);
-    }
-    let placed = place(tables, work, now);
-    if other && placed.is_err() {
-        AddressTables::<A>::add_others(tables, -1);
+    let others = if other { AddressTables::<A>::add_others(tables, 1) } else { 0 };
+    let flows = AddressTables::<A>::add_flows(tables, work.key.slot.get(), 1);
+    let placed = if other && others >= AddressTables::<A>::others_limit(tables) {
+        Err(TableError::Full)
+    } else if flows >= limit.into() {
+        Err(TableError::Limit)
+    } else {
+        place(tables, work, hand)
+    };
+    if placed.is_err() {
+        if other {
+            AddressTables::<A>::add_others(tables, -1);
+        }
+        AddressTables::<A>::add_flows(tables, work.key.slot.get(), -1);
     }
     placed
 }
@@ -42,9 +50,8 @@ pub(crate) fn insert<A: Address, T: Tables + AddressTables<A>>(
 fn place<A: Address, T: Tables + AddressTables<A>>(
     tables: &T,
     work: &mut Work<A>,
-    now: u64,
+    hand: ClockHand,
 ) -> Result<(), TableError> {
-    let hand = claim(tables, work, now).ok_or(TableError::Full)?;
     work.flow.clock_slot = hand.0;
     tables.insert_flow(&work.key, &work.flow)?;
     tables.set_clock(hand, work.flow.deadline, &work.key);
@@ -55,8 +62,11 @@ fn place<A: Address, T: Tables + AddressTables<A>>(
 #[inline(always)]
 pub(crate) fn remove<A: Address, T: Tables + AddressTables<A>>(tables: &T, key: &FlowKey<A>) {
     // Two processors may both find a flow dead: only the one that removes it counts it.
-    if tables.remove_flow(key) && key.protocol != ip::TCP {
-        AddressTables::<A>::add_others(tables, -1);
+    if tables.remove_flow(key) {
+        AddressTables::<A>::add_flows(tables, key.slot.get(), -1);
+        if key.protocol != ip::TCP {
+            AddressTables::<A>::add_others(tables, -1);
+        }
     }
 }
 

@@ -152,6 +152,22 @@ pub(crate) fn advance(flow: &mut Flow, direction: Direction, segment: &Segment) 
     Step::Stay
 }
 
+/// Whether a segment with this sequence number, sent in `direction`, may still be on its way: sent and not
+/// yet acknowledged. A SYN counts until it is answered.
+#[inline(always)]
+pub(crate) fn quotes_sent(
+    flow: &Flow,
+    state: FlowState,
+    direction: Direction,
+    sequence: u32,
+) -> bool {
+    let this = direction.index();
+    let opening =
+        matches!(state, FlowState::SynSent | FlowState::SynReceived | FlowState::Midstream);
+    let oldest = flow.ack[1 - this].wrapping_sub(opening.into());
+    within(sequence, oldest, flow.end[this])
+}
+
 /// Takes an acknowledgement. The local end's is the truth about what it has received, so it also moves
 /// the remote's `end` past segments that came out of order; the remote's may be forged and counts only
 /// up to what the local end has sent.

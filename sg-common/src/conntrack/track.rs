@@ -1,7 +1,8 @@
 //! A packet and the flow tables: which flow it belongs to, and what it does to it.
 
 use super::{Step, datagram, reclaim, tcp, timeout};
-use crate::abi::{EventKind, Flow, FlowCell, FlowFlags, FlowKey, FlowState};
+use crate::abi::{EventKind, Flow, FlowCell, FlowFlags, FlowKey, FlowState, Permit};
+use crate::conntrack::cut::Standing;
 use crate::judging::Judging;
 use crate::verdict::Outcome;
 use crate::wire::ip;
@@ -45,7 +46,11 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
 
     /// Enters a new flow that a rule allows.
     #[inline(always)]
-    pub(crate) fn open<A: Address>(&self, work: &mut Work<A>, rule: u32) -> Result<(), TableError>
+    pub(crate) fn open<A: Address>(
+        &self,
+        work: &mut Work<A>,
+        permit: Permit,
+    ) -> Result<(), TableError>
     where
         T: AddressTables<A>,
     {
@@ -56,7 +61,11 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
                 datagram::open(direction)
             }
         };
-        work.flow.rule = rule;
+        work.flow.rule = permit.rule();
+        work.flow.epoch = self.interface.epoch;
+        if permit.is_untracked() {
+            work.flow.flags |= FlowFlags::UNTRACKED;
+        }
         work.flow.tag = work.tag;
         work.flow.packets[direction.index()] = 1;
         work.flow.bytes[direction.index()] = work.length.into();
@@ -83,6 +92,19 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
             reclaim::remove(self.tables, &work.key);
             return None;
         }
+        if self.is_doubtful(&work.flow) {
+            let standing = self.judge_again(work);
+            if matches!(standing, Standing::Revived) && is_syn(&work.transport) {
+                reclaim::remove(self.tables, &work.key);
+                return None;
+            }
+            self.refresh(work);
+            cell.commit(&work.flow);
+            if matches!(standing, Standing::Cut) {
+                return Some(Outcome::without_rule(Reason::FlowCut));
+            }
+        }
+        let state = FlowState::from_number(work.flow.state)?;
         let opener = work.flow.opening_direction();
         let step = match &work.transport {
             Transport::Tcp(segment) => match reopening(state, segment, opener == Self::DIRECTION) {
@@ -123,6 +145,19 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         work.flow = cell.snapshot();
         if work.flow.tag != work.tag || work.flow.deadline <= self.now {
             return None;
+        }
+        if self.is_doubtful(&work.flow) {
+            let standing = self.judge_again(work);
+            // TCP that was cut before its handshake was complete begins again.
+            if matches!(standing, Standing::Revived) && work.key.protocol == ip::TCP {
+                self.tables.remove_opening(opener, &work.key);
+                return None;
+            }
+            self.refresh(work);
+            cell.commit(&work.flow);
+            if matches!(standing, Standing::Cut) {
+                return Some(Outcome::without_rule(Reason::FlowCut));
+            }
         }
         let state = FlowState::from_number(work.flow.state)?;
         if EGRESS && work.flow.flags & FlowFlags::SOURCE_CHECKED == 0 {
@@ -166,13 +201,13 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
     where
         T: AddressTables<A>,
     {
-        match reclaim::insert(self.tables, work, self.now) {
+        match reclaim::insert(self.tables, work, self.now, self.interface.flow_limit) {
             Ok(()) => self.tables.remove_opening(opener, &work.key),
             // Refused now, so that both ends learn of it; other protocols go on where they are.
-            Err(TableError::Full) if work.key.protocol == ip::TCP => {
-                return Outcome::without_rule(Reason::TableFull);
+            Err(error) if work.key.protocol == ip::TCP => {
+                return Outcome::without_rule(error.into());
             }
-            Err(TableError::Full) => {}
+            Err(_no_room) => {}
         }
         Outcome::new(Reason::Flow, work.flow.rule)
     }
@@ -185,6 +220,11 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
             work.flow.deadline = self.now + idle;
         }
     }
+}
+
+#[inline(always)]
+fn is_syn(transport: &Transport) -> bool {
+    matches!(transport, Transport::Tcp(segment) if matches!(segment.kind(), Kind::Syn))
 }
 
 /// What a SYN means to an established flow.

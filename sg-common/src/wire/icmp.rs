@@ -5,6 +5,14 @@ use crate::{Be16, Family, Packet, Reason};
 /// Length of the part that every message has.
 pub const HEADER: usize = 8;
 
+/// ICMP types that are known by name.
+pub mod v4 {
+    /// Source quench (RFC 792).
+    pub const SOURCE_QUENCH: u8 = 4;
+    /// Redirect.
+    pub const REDIRECT: u8 = 5;
+}
+
 /// ICMPv6 types that the infrastructure entries know.
 pub mod v6 {
     /// Multicast listener query (RFC 2710).
@@ -73,6 +81,19 @@ impl Message {
                 129 => Kind::Reply(128),
                 _ => Kind::OneWay,
             },
+        }
+    }
+}
+
+impl Message {
+    /// Whether it reports what became of a packet. A source quench must be ignored (RFC 6633), and a
+    /// redirect tells a host where to send, which takes a rule.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_about_a_packet(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => !matches!(self.kind, v4::SOURCE_QUENCH | v4::REDIRECT),
+            Family::V6 => true,
         }
     }
 }

@@ -12,8 +12,10 @@ pub const MAX_OPTIONS: usize = 40;
 const LOOSE_SOURCE_ROUTE: u8 = 131;
 /// Strict source and record route.
 const STRICT_SOURCE_ROUTE: u8 = 137;
-/// More fragments follow, or the offset is not zero.
-const FRAGMENT_MASK: u16 = 0x3fff;
+/// More fragments follow.
+const MORE_FRAGMENTS: u16 = 0x2000;
+/// Offset of a fragment in units of eight bytes.
+const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 impl IpVersion for V4 {
     #[inline(always)]
@@ -37,15 +39,45 @@ impl IpVersion for V4 {
             let (options, rest) = (offset + HEADER, length - HEADER);
             refuse_source_route(packet, options, rest, &mut header.options)?;
         }
-        header.source = Self::new([b[12], b[13], b[14], b[15]]);
-        header.destination = Self::new([b[16], b[17], b[18], b[19]]);
-        header.protocol = b[9];
-        header.hop_limit = b[8];
-        header.fragment = be16([b[6], b[7]]) & FRAGMENT_MASK != 0;
+        fields(&b, header);
         header.payload = offset + length;
+        header.fragment_start = header.payload;
         header.payload_length = total - length;
+        if header.has_fragment_header { header.check_fragment(total - length) } else { Ok(()) }
+    }
+
+    #[inline(always)]
+    fn parse_quoted<P: Packet + ?Sized>(
+        packet: &P,
+        offset: usize,
+        end: usize,
+        header: &mut IpHeader<Self>,
+    ) -> Result<(), Reason> {
+        let b = packet.load::<HEADER>(offset).ok_or(Reason::IcmpError)?;
+        let length = usize::from(b[0] & 0x0f) * 4;
+        if b[0] >> 4 != 4 || length < HEADER {
+            return Err(Reason::IcmpError);
+        }
+        fields(&b, header);
+        header.payload = P::confine(offset + length);
+        header.fragment_start = header.payload;
+        header.payload_length = end.checked_sub(header.payload).ok_or(Reason::IcmpError)?;
         Ok(())
     }
+}
+
+/// What stands in the header itself.
+#[inline(always)]
+fn fields(b: &[u8; HEADER], header: &mut IpHeader<V4>) {
+    header.source = V4::new([b[12], b[13], b[14], b[15]]);
+    header.destination = V4::new([b[16], b[17], b[18], b[19]]);
+    header.protocol = b[9];
+    header.hop_limit = b[8];
+    let fragment = be16([b[6], b[7]]);
+    header.fragment_id = be16([b[4], b[5]]).into();
+    header.fragment_offset = (fragment & FRAGMENT_OFFSET) * 8;
+    header.more_fragments = fragment & MORE_FRAGMENTS != 0;
+    header.has_fragment_header = fragment & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0;
 }
 
 /// Reads the options, off the fast path. Both source route options end in a drop, and so does an option
@@ -101,6 +133,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::wire::ip::Part;
 
     fn header(options: &[u8], payload: usize) -> Vec<u8> {
         let words = 5 + options.len() / 4;
@@ -172,7 +205,7 @@ mod tests {
         {
             let mut bytes = header(&[], 8);
             bytes[6..8].copy_from_slice(&u16::to_be_bytes(field));
-            assert_eq!(parse(&bytes).unwrap().fragment, fragment, "{field:#x}");
+            assert_eq!(parse(&bytes).unwrap().part() != Part::Whole, fragment, "{field:#x}");
         }
     }
 }

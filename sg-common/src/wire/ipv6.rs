@@ -3,7 +3,7 @@
 use zerocopy::FromBytes;
 
 use super::be16;
-use super::ip::{IpHeader, IpVersion};
+use super::ip::{IpHeader, IpVersion, Part};
 use crate::{Be16, MAX_OFFSET, Packet, Reason, V6};
 
 /// Length of the fixed header.
@@ -14,11 +14,15 @@ pub const MAX_EXTENSION_HEADERS: usize = 8;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
+/// Length of a fragment header.
+const FRAGMENT_HEADER: usize = 8;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 
-/// More fragments follow, or the offset is not zero.
-const FRAGMENT_MASK: u16 = 0xfff9;
+/// More fragments follow.
+const MORE_FRAGMENTS: u16 = 1;
+/// Offset of a fragment in bytes.
+const FRAGMENT_OFFSET: u16 = 0xfff8;
 
 impl IpVersion for V6 {
     #[inline(always)]
@@ -38,15 +42,43 @@ impl IpVersion for V6 {
         if fixed.version[0] >> 4 != 6 || length > available {
             return Err(Reason::Malformed);
         }
-        header.source = fixed.source;
-        header.destination = fixed.destination;
-        header.protocol = fixed.next_header;
-        header.hop_limit = fixed.hop_limit;
-        header.fragment = false;
-        header.payload = offset + HEADER;
-        header.payload_length = length;
+        fields(&fixed, offset, length, header);
         if is_extension(header.protocol) { walk(packet, header) } else { Ok(()) }
     }
+
+    #[inline(always)]
+    fn parse_quoted<P: Packet + ?Sized>(
+        packet: &P,
+        offset: usize,
+        end: usize,
+        header: &mut IpHeader<Self>,
+    ) -> Result<(), Reason> {
+        let bytes = packet.load::<HEADER>(offset).ok_or(Reason::IcmpError)?;
+        let fixed: Fixed = zerocopy::transmute!(bytes.0);
+        let length = end.checked_sub(offset + HEADER).ok_or(Reason::IcmpError)?;
+        if fixed.version[0] >> 4 != 6 {
+            return Err(Reason::IcmpError);
+        }
+        fields(&fixed, offset, length, header);
+        let walked = if is_extension(header.protocol) { walk(packet, header) } else { Ok(()) };
+        walked.map_err(|_broken| Reason::IcmpError)
+    }
+}
+
+/// What stands in the fixed header. `length` is that of what follows it.
+#[inline(always)]
+fn fields(fixed: &Fixed, offset: usize, length: usize, header: &mut IpHeader<V6>) {
+    header.source = fixed.source;
+    header.destination = fixed.destination;
+    header.protocol = fixed.next_header;
+    header.hop_limit = fixed.hop_limit;
+    header.fragment_id = 0;
+    header.fragment_offset = 0;
+    header.more_fragments = false;
+    header.has_fragment_header = false;
+    header.payload = offset + HEADER;
+    header.fragment_start = header.payload;
+    header.payload_length = length;
 }
 
 /// The fixed header.
@@ -66,22 +98,23 @@ struct Fixed {
 /// its own.
 #[inline(never)]
 fn walk<P: Packet + ?Sized>(packet: &P, header: &mut IpHeader<V6>) -> Result<(), Reason> {
-    let mut fragment_headers = 0;
     for index in 0..MAX_EXTENSION_HEADERS {
-        if header.fragment || !is_extension(header.protocol) {
+        if at_end(header) {
             return Ok(());
         }
         // Hop-by-hop options stand first or nowhere (RFC 8200, section 4.1).
         if header.protocol == HOP_BY_HOP && index != 0 {
             return Err(Reason::ExtensionHeaders);
         }
-        step(packet, header, &mut fragment_headers)?;
+        step(packet, header)?;
     }
-    if header.fragment || !is_extension(header.protocol) {
-        Ok(())
-    } else {
-        Err(Reason::ExtensionHeaders)
-    }
+    if at_end(header) { Ok(()) } else { Err(Reason::ExtensionHeaders) }
+}
+
+/// Behind the fragment header of a later fragment stands the middle of something.
+#[inline(always)]
+const fn at_end(header: &IpHeader<V6>) -> bool {
+    header.fragment_offset != 0 || !is_extension(header.protocol)
 }
 
 #[inline(always)]
@@ -91,35 +124,41 @@ const fn is_extension(protocol: u8) -> bool {
 
 /// Passes one extension header.
 #[inline(always)]
-fn step<P: Packet + ?Sized>(
-    packet: &P,
-    header: &mut IpHeader<V6>,
-    fragment_headers: &mut u8,
-) -> Result<(), Reason> {
+fn step<P: Packet + ?Sized>(packet: &P, header: &mut IpHeader<V6>) -> Result<(), Reason> {
     let b = packet.load::<8>(header.payload).ok_or(Reason::ExtensionHeaders)?;
     let length = match header.protocol {
         FRAGMENT => {
-            *fragment_headers += 1;
-            if *fragment_headers > 1 {
+            if header.has_fragment_header {
                 return Err(Reason::ExtensionHeaders);
             }
-            // Neither offset nor more fragments: an atomic fragment, a whole packet (RFC 6946).
-            header.fragment = be16([b[2], b[3]]) & FRAGMENT_MASK != 0;
-            8
+            let fragment = be16([b[2], b[3]]);
+            header.has_fragment_header = true;
+            header.fragment_offset = fragment & FRAGMENT_OFFSET;
+            header.more_fragments = fragment & MORE_FRAGMENTS != 0;
+            header.fragment_id = u32::from_be_bytes([b[4], b[5], b[6], b[7]]);
+            FRAGMENT_HEADER
         }
         // RFC 4302: in words of four bytes, less two.
         AUTHENTICATION => (usize::from(b[1]) + 2) * 4,
         ROUTING if b[2] == 0 => return Err(Reason::SourceRoute),
         _ => (usize::from(b[1]) + 1) * 8,
     };
-    header.protocol = b[0];
     let next = header.payload + length;
     if next > MAX_OFFSET {
         return Err(Reason::ExtensionHeaders);
     }
+    let is_fragment_header = header.protocol == FRAGMENT;
+    header.protocol = b[0];
     header.payload = P::confine(next);
     header.payload_length =
         header.payload_length.checked_sub(length).ok_or(Reason::ExtensionHeaders)?;
+    // Neither offset nor more fragments: an atomic fragment, a whole packet (RFC 6946).
+    if is_fragment_header {
+        header.fragment_start = header.payload;
+        if !matches!(header.part(), Part::Whole) {
+            return header.check_fragment(header.payload_length);
+        }
+    }
     Ok(())
 }
 
@@ -148,7 +187,8 @@ mod tests {
 
     fn parse(bytes: &[u8]) -> Result<(u8, usize, usize, bool), Reason> {
         let mut h = IpHeader::default();
-        V6::parse(bytes, 0, &mut h).map(|()| (h.protocol, h.payload, h.payload_length, h.fragment))
+        V6::parse(bytes, 0, &mut h)
+            .map(|()| (h.protocol, h.payload, h.payload_length, h.part() != Part::Whole))
     }
 
     const OPTIONS: &[u8] = &[0, 1, 4, 0, 0, 0, 0];
@@ -208,8 +248,12 @@ mod tests {
         let first: &[u8] = &[0, 0, 1, 0, 0, 0, 1];
         let later: &[u8] = &[0, 0, 8, 0, 0, 0, 1];
         assert_eq!(parse(&packet(&[(FRAGMENT, atomic)], 6, 20)), Ok((6, 48, 20, false)));
-        assert_eq!(parse(&packet(&[(FRAGMENT, first)], 6, 20)), Ok((6, 48, 20, true)));
+        assert_eq!(parse(&packet(&[(FRAGMENT, first)], 6, 24)), Ok((6, 48, 24, true)));
         assert_eq!(parse(&packet(&[(FRAGMENT, later)], 6, 20)), Ok((6, 48, 20, true)));
+        for (fragment, payload) in [(first, 20), (first, 0), (later, 0)] {
+            let bytes = packet(&[(FRAGMENT, fragment)], 6, payload);
+            assert_eq!(parse(&bytes), Err(Reason::Malformed), "{fragment:?} {payload}");
+        }
         assert_eq!(
             parse(&packet(&[(FRAGMENT, atomic), (FRAGMENT, first)], 6, 20)),
             Err(Reason::ExtensionHeaders)

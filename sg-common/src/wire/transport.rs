@@ -22,7 +22,8 @@ pub enum Transport {
     Other,
 }
 
-/// Reads the transport header that `header` leads to, into `transport`.
+/// Reads the transport header that `header` leads to, into `transport`. In the first of several fragments
+/// the whole header must stand, not all that it announces.
 ///
 /// # Errors
 /// [`Reason::Malformed`] when it is truncated or a length cannot be; `transport` is then as it was.
@@ -33,11 +34,12 @@ pub fn parse<A: Address, P: Packet + ?Sized>(
     transport: &mut Transport,
 ) -> Result<(), Reason> {
     let (offset, length) = (header.payload, header.payload_length);
+    let more = header.more_fragments;
     // Each arm writes for itself: a value that joins them has parts that are undefined in some, which the
     // verifier does not let a program store.
     match (header.protocol, A::FAMILY) {
         (ip::TCP, _) => *transport = Transport::Tcp(tcp::parse(packet, offset, length)?),
-        (ip::UDP, _) => udp(packet, offset, length, transport)?,
+        (ip::UDP, _) => udp(packet, offset, length, more, transport)?,
         (ip::SCTP, _) => *transport = Transport::Sctp(sctp::parse(packet, offset, length)?),
         // ICMP inside IPv6 and ICMPv6 inside IPv4 are protocols like any other: no host listens.
         (ip::ICMP, Family::V4) | (ip::ICMPV6, Family::V6) => {
@@ -48,6 +50,31 @@ pub fn parse<A: Address, P: Packet + ?Sized>(
     Ok(())
 }
 
+/// Bytes of a transport header, as far as a later fragment may not touch it: with what it says of its own
+/// length.
+#[inline(always)]
+pub(crate) fn header_length<A>(header: &IpHeader<A>, transport: &Transport) -> usize {
+    match transport {
+        Transport::Tcp(segment) => header.payload_length - segment.data as usize,
+        Transport::Udp(..) => UDP_HEADER,
+        Transport::Icmp(_) => icmp::HEADER,
+        Transport::Sctp(_) => sctp::HEADER,
+        Transport::Other => 0,
+    }
+}
+
+/// Bytes that the shortest transport header of a protocol takes.
+#[inline(always)]
+pub(crate) const fn shortest_header(protocol: u8) -> usize {
+    match protocol {
+        ip::TCP => tcp::HEADER,
+        ip::UDP => UDP_HEADER,
+        ip::ICMP | ip::ICMPV6 => icmp::HEADER,
+        ip::SCTP => sctp::HEADER,
+        _ => 0,
+    }
+}
+
 /// UDP (RFC 768). The length field covers header and data; zero is legal in jumbograms and in batches
 /// that the stack has yet to cut (RFC 2675).
 #[inline(always)]
@@ -55,11 +82,13 @@ fn udp<P: Packet + ?Sized>(
     packet: &P,
     offset: usize,
     length: usize,
+    more_follows: bool,
     transport: &mut Transport,
 ) -> Result<(), Reason> {
     let b = packet.load::<UDP_HEADER>(offset).ok_or(Reason::Malformed)?;
     let stated = usize::from(u16::from_be_bytes([b[4], b[5]]));
-    let possible = stated >= UDP_HEADER && stated <= length || stated == 0 && packet.is_gso();
+    let fits = stated <= length || more_follows;
+    let possible = stated >= UDP_HEADER && fits || stated == 0 && packet.is_gso();
     if length < UDP_HEADER || !possible {
         return Err(Reason::Malformed);
     }
@@ -86,7 +115,7 @@ mod tests {
             let mut bytes = [0, 53, 4, 210, 0, 0, 0, 0];
             bytes[5] = stated;
             let mut transport = Transport::Other;
-            let parsed = udp(bytes.as_slice(), 0, length, &mut transport);
+            let parsed = udp(bytes.as_slice(), 0, length, false, &mut transport);
             assert_eq!(parsed.is_ok(), ok, "{stated} of {length}");
         }
     }

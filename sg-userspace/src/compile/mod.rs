@@ -10,6 +10,7 @@
 //! pairs of anything.
 
 mod classes;
+mod epochs;
 mod infrastructure;
 mod numbering;
 mod permits;
@@ -111,6 +112,9 @@ pub fn compile(
     spec.permits = permits.into_iter().collect();
     spec.cut_live_flows = policy.live_flows == LiveFlows::Cut;
     spec.next = numbers.next();
+    if let Some(previous) = previous {
+        epochs::carry_on(&mut spec, previous);
+    }
     Ok(spec)
 }
 

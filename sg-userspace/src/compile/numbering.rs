@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 
-use sg_common::abi::CLASS_FIRST_FREE;
+use sg_common::abi::{CLASS_FIRST_FREE, Permit};
 
 use super::rule_info::{PeerSpec, RuleIdentity};
 use super::spec::{NextNumbers, PolicySpec, TableSpec};
@@ -41,7 +41,7 @@ impl<K: Eq + Hash> Numbering<K> {
     }
 
     fn after(&self, number: u32) -> u32 {
-        number.checked_add(1).unwrap_or(self.first)
+        if number >= Permit::MAX_RULE { self.first } else { number + 1 }
     }
 }
 
@@ -131,8 +131,8 @@ mod tests {
 
     #[test]
     fn numbers_wrap_around_to_the_first_free_one() {
-        let mut numbers = Numbering::new(3, u32::MAX, [(3, "a")].into_iter());
-        assert_eq!(["b", "c"].map(|name| numbers.of(name)), [u32::MAX, 4]);
+        let mut numbers = Numbering::new(3, Permit::MAX_RULE, [(3, "a")].into_iter());
+        assert_eq!(["b", "c"].map(|name| numbers.of(name)), [Permit::MAX_RULE, 4]);
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub(super) struct Pattern {
     pub(super) bits: u8,
 }
 
-const ANY_PROTOCOL: u8 = narrow(PermitKey::ANY_PROTOCOL_BITS);
-const ANY_PORT: u8 = narrow(PermitKey::PROTOCOL_BITS);
+pub(super) const ANY_PROTOCOL: u8 = narrow(PermitKey::ANY_PROTOCOL_BITS);
+pub(super) const ANY_PORT: u8 = narrow(PermitKey::PROTOCOL_BITS);
 const ALL_BITS: u8 = narrow(PermitKey::BITS);
 
 const fn narrow(bits: u32) -> u8 {

@@ -12,7 +12,9 @@ use super::prefixes::{Pattern, patterns};
 use super::rule_info::{Everybody, Origin, PeerName, PeerSpec, RuleIdentity, RuleInfo};
 use super::spec::{InterfaceSpec, IpAddress, PolicySpec, Prefix, TableSpec};
 use super::{CompileError, Compiler, PeerNumbers, Scope, infrastructure};
-use crate::policy::model::{Dialect, Interface, Peer, Policy, Rule, SecurityGroup, Traffic, Vpc};
+use crate::policy::model::{
+    Dialect, Interface, LiveFlows, Peer, Policy, Rule, SecurityGroup, Traffic, Vpc,
+};
 
 /// The group that every VPC has.
 const DEFAULT_GROUP: &str = "default";
@@ -186,7 +188,8 @@ impl Compiler<'_> {
         numbers.sort_unstable();
         numbers.dedup();
         let groups = group_names(scope.vpc, groups);
-        let spec = PolicySpec { vpc: scope.number, groups, rules: numbers };
+        let marks_untracked = self.policy.dialect == Dialect::Aws;
+        let spec = PolicySpec { vpc: scope.number, groups, rules: numbers, marks_untracked };
         let number = self.numbers.policies.of(spec.clone());
         self.spec.policies.insert(number, spec);
         roles.policies.push(number);
@@ -241,16 +244,19 @@ fn version(policy: &Policy, interface: &Interface, number: u32) -> InterfaceVers
         (interface.source_dest_check, InterfaceFlags::SOURCE_CHECK),
         (policy.dialect == Dialect::Kakao, InterfaceFlags::ANYONE_WITHOUT_LINK_LOCAL),
         (interface.mac.is_some(), InterfaceFlags::MAC),
+        (policy.live_flows == LiveFlows::Cut, InterfaceFlags::CUT_LIVE_FLOWS),
     ];
     let seconds = |timeout: u32| u16::try_from(timeout).unwrap_or(u16::MAX);
+    let tracking = interface.connection_tracking;
     InterfaceVersion {
         policy: number,
         flags: flags.iter().filter(|(on, _)| *on).fold(0, |flags, (_, flag)| flags | flag),
-        tcp_established: interface.timeouts.tcp_established,
-        udp: seconds(interface.timeouts.udp),
-        udp_stream: seconds(interface.timeouts.udp_stream),
+        tcp_established: tracking.tcp_established,
+        udp: seconds(tracking.udp),
+        udp_stream: seconds(tracking.udp_stream),
         mac: interface.mac.unwrap_or_default(),
-        padding: [0; 2],
+        epoch: 0,
+        flow_limit: tracking.max_flows.unwrap_or(InterfaceVersion::SHARED_FLOWS),
     }
 }
 

@@ -39,8 +39,8 @@ pub(crate) struct VersionDef {
     udp: u16,
     udp_stream: u16,
     mac: [u8; 6],
-    #[serde(skip)]
-    padding: [u8; 2],
+    epoch: u16,
+    flow_limit: u32,
 }
 
 /// A map as a list of pairs.

@@ -27,7 +27,8 @@ pub struct TableSpec {
     #[serde(with = "serial::pairs")]
     pub interfaces: BTreeMap<u16, InterfaceSpec>,
     /// Contents of `permits`: the lowest rule that covers the prefix. An entry that would say what the
-    /// next shorter one says is left out.
+    /// next shorter one says is left out. The number is a
+    /// [`Permit`](sg_common::abi::Permit)'s.
     #[serde(with = "serial::pairs")]
     pub permits: BTreeMap<PermitPrefix, u32>,
     /// The tables of IPv4 addresses.
@@ -85,6 +86,8 @@ pub struct PolicySpec {
     pub groups: Vec<String>,
     /// Numbers of their rules and of the infrastructure entries, sorted.
     pub rules: Vec<u32>,
+    /// Whether flows that AWS leaves untracked are marked: dialect `aws`.
+    pub marks_untracked: bool,
 }
 
 /// Key of an entry of `permits`.
@@ -97,6 +100,8 @@ pub struct PermitPrefix {
     /// Which way the flow opens.
     #[serde(with = "serial::DirectionDef")]
     pub direction: Direction,
+    /// Whether it only says that some port, or type and code, will do.
+    pub some_port: bool,
     /// IP protocol number; 0 where `bits` leaves it open.
     pub protocol: u8,
     /// First port, or ICMP type and code; bits that `bits` leaves open are 0.
@@ -194,6 +199,19 @@ impl TableSpec {
         }
     }
 
+    /// Shares a flow table out among the interfaces whose limit the policy leaves open, so that none can
+    /// starve another.
+    pub fn share_flows(&mut self, flows: u32) {
+        let interfaces = u32::try_from(self.interfaces.len()).unwrap_or(u32::MAX).max(1);
+        let share = (flows / interfaces).max(1);
+        for interface in self.interfaces.values_mut() {
+            let limit = &mut interface.version.flow_limit;
+            if *limit == InterfaceVersion::SHARED_FLOWS {
+                *limit = share;
+            }
+        }
+    }
+
     /// The slot of the interface with this name.
     #[must_use]
     pub fn slot(&self, interface: &str) -> Option<u16> {
@@ -219,7 +237,10 @@ impl PermitPrefix {
     #[must_use]
     pub fn key(&self) -> (u32, PermitKey) {
         let port = Be16::new(self.port);
-        let key = PermitKey::new(self.policy, self.class, self.direction, self.protocol, port);
+        let mut key = PermitKey::new(self.policy, self.class, self.direction, self.protocol, port);
+        if self.some_port {
+            key.direction |= PermitKey::SOME_PORT;
+        }
         (self.bits.into(), key)
     }
 }

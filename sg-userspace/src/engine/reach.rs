@@ -28,7 +28,7 @@ pub enum ReachError {
 }
 
 /// One packet needs no more.
-const LIMITS: Limits = Limits { clock: 32, flows: 32, opening: 32 };
+const LIMITS: Limits = Limits { clock: 32, flows: 32, opening: 32, fragments: 32 };
 
 /// Judges the first packet of a flow at an interface that has seen no other.
 ///

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use sg_common::abi::{ClockEntry, Counter, Event, FlowCell, FlowKey};
+use sg_common::abi::{ClockEntry, Counter, DatagramCell, Event, FlowCell, FlowKey};
 use sg_common::{Direction, Reason, Scratch, V4, V6};
 
 use super::lru::Lru;
@@ -19,11 +19,13 @@ pub struct Limits {
     pub flows: usize,
     /// Entries of each of the two tables of flows that are not yet established.
     pub opening: usize,
+    /// Entries of the table of datagrams in fragments.
+    pub fragments: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { clock: 1 << 10, flows: 1 << 10, opening: 1 << 10 }
+        Self { clock: 1 << 10, flows: 1 << 10, opening: 1 << 10, fragments: 1 << 10 }
     }
 }
 
@@ -50,9 +52,12 @@ pub struct FamilyState<A> {
     pub(super) flows: RefCell<HashMap<FlowKey<A>, SharedFlow>>,
     /// Opened by the remote end, by the local end.
     pub(super) opening: [RefCell<Lru<FlowKey<A>, SharedFlow>>; 2],
+    pub(super) fragments: RefCell<Lru<FlowKey<A>, Rc<DatagramCell>>>,
     pub(super) clock: RefCell<Vec<ClockEntry<A>>>,
     pub(super) hand: Cell<u32>,
     pub(super) others: Cell<i64>,
+    /// Established flows of each interface, by its slot.
+    pub(super) flows_of: RefCell<HashMap<u16, i64>>,
 }
 
 impl State {
@@ -77,19 +82,24 @@ impl<A: Copy + Eq + std::hash::Hash + Default> FamilyState<A> {
             limits,
             flows: RefCell::default(),
             opening: [opening(), opening()],
+            fragments: RefCell::new(Lru::new(limits.fragments)),
             clock: RefCell::new(vec![nobody; elements]),
             hand: Cell::new(0),
             others: Cell::new(0),
+            flows_of: RefCell::default(),
         }
     }
 
     pub(super) fn forget(&self) {
-        let Self { flows, opening, clock, hand, others, .. } = Self::new(self.limits);
+        let Self { flows, opening, fragments, clock, hand, others, flows_of, .. } =
+            Self::new(self.limits);
         self.flows.swap(&flows);
         self.opening.iter().zip(&opening).for_each(|(own, empty)| own.swap(empty));
+        self.fragments.swap(&fragments);
         self.clock.swap(&clock);
         self.hand.swap(&hand);
         self.others.swap(&others);
+        self.flows_of.swap(&flows_of);
     }
 
     /// The clock's element at a position of the hand.

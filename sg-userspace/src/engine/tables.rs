@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use sg_common::abi::{
-    ClassWord, ClockEntry, Event, EventKind, Flow, FlowCell, FlowKey, InterfaceFlags,
-    InterfaceVersion, PermitKey,
+    ClassWord, ClockEntry, Datagram, DatagramCell, Event, EventKind, Flow, FlowCell, FlowKey,
+    InterfaceFlags, InterfaceVersion, Permit, PermitKey,
 };
 use sg_common::{
     Address, AddressTables, Attachment, ClockHand, Context, Decision, Direction, LinkLayer, Reason,
@@ -168,6 +168,7 @@ fn longest<A: IpAddress, R>(
 
 impl<A: HostFamily> AddressTables<A> for HostTables<'_> {
     type FlowRef = SharedFlow;
+    type DatagramRef = Rc<DatagramCell>;
 
     fn flow(&self, key: &FlowKey<A>) -> Option<SharedFlow> {
         A::state(&self.state).flows.borrow().get(key).cloned()
@@ -206,6 +207,16 @@ impl<A: HostFamily> AddressTables<A> for HostTables<'_> {
         A::state(&self.state).opening[opened.index()].borrow_mut().remove(key);
     }
 
+    fn datagram(&self, key: &FlowKey<A>) -> Option<Rc<DatagramCell>> {
+        A::state(&self.state).fragments.borrow_mut().get(key)
+    }
+
+    fn insert_datagram(&self, key: &FlowKey<A>, datagram: &Datagram) -> Result<(), TableError> {
+        let cell = Rc::new(DatagramCell::new(datagram));
+        A::state(&self.state).fragments.borrow_mut().insert(*key, cell);
+        Ok(())
+    }
+
     fn clock(&self, hand: ClockHand, now: u64, element: &mut ClockEntry<A>) -> bool {
         let state = A::state(&self.state);
         let found = state.clock.borrow()[state.element(hand.0)];
@@ -237,6 +248,12 @@ impl<A: HostFamily> AddressTables<A> for HostTables<'_> {
 
     fn others_limit(&self) -> i64 {
         i64::from((A::state(&self.state).limits.clock - 1) / 4 + 1)
+    }
+
+    fn add_flows(&self, slot: u16, delta: i64) -> i64 {
+        let mut flows_of = A::state(&self.state).flows_of.borrow_mut();
+        let flows = flows_of.entry(slot).or_default();
+        std::mem::replace(flows, *flows + delta)
     }
 
     fn host_class(&self, address: A) -> Option<u32> {
@@ -274,12 +291,14 @@ impl Tables for HostTables<'_> {
         ClassWord::new([class_slot; 2])
     }
 
-    fn permit(&self, key: &PermitKey) -> Option<u32> {
-        let direction = Direction::ALL.into_iter().find(|it| *it as u8 == key.direction)?;
+    fn permit(&self, key: &PermitKey) -> Option<Permit> {
+        let opens = key.direction & !PermitKey::SOME_PORT;
+        let direction = Direction::ALL.into_iter().find(|it| *it as u8 == opens)?;
         let at = |protocol, port, bits| PermitPrefix {
             policy: key.policy,
             class: key.class,
             direction,
+            some_port: key.direction != opens,
             protocol,
             port,
             bits,
@@ -289,7 +308,10 @@ impl Tables for HostTables<'_> {
             let mask = u16::MAX.checked_shl(16 - u32::from(length)).unwrap_or(0);
             at(key.protocol, key.port.get() & mask, 80 + length)
         });
-        ports.chain([any_protocol]).find_map(|prefix| self.spec.permits.get(&prefix).copied())
+        ports
+            .chain([any_protocol])
+            .find_map(|prefix| self.spec.permits.get(&prefix))
+            .map(|&it| Permit(it))
     }
 
     fn count(&self, direction: Direction, reason: Reason, length: u32) {

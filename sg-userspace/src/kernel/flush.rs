@@ -21,9 +21,11 @@ pub(super) fn at_rest(pins: &Path) -> Result<(), KernelError> {
     empty(&mut maps::flows_v4(pins)?)?;
     empty(&mut maps::flows_v6(pins)?)?;
     // Elements of the clock whose flow is gone are free to whoever comes by.
-    let mut others: Array<MapData, u64> = maps::open(pins, "OTHERS")?;
-    for family in 0..others.len() {
-        others.set(family, 0, 0).map_err(|e| KernelError::map("write", "OTHERS", e))?;
+    for name in ["OTHERS", "FLOWS_OF"] {
+        let mut counts: Array<MapData, u64> = maps::open(pins, name)?;
+        for index in 0..counts.len() {
+            counts.set(index, 0, 0).map_err(|e| KernelError::map("write", name, e))?;
+        }
     }
     Ok(())
 }
@@ -35,7 +37,7 @@ where
     for table in [&mut tables.established, &mut tables.opened_in, &mut tables.opened_out] {
         empty_one(table)?;
     }
-    Ok(())
+    empty_one(&mut tables.fragments)
 }
 
 fn empty_one<A: 'static, V: aya::Pod>(table: &mut Hash<FlowKey<A>, V>) -> Result<(), KernelError>

@@ -5,7 +5,8 @@ use std::path::Path;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use sg_common::abi::{
-    AddressKey, ClassWord, Counter, Flow, FlowKey, HostKey, Interface, PermitKey, StreamCounters,
+    AddressKey, ClassWord, Counter, Datagram, Flow, FlowKey, HostKey, Interface, PermitKey,
+    StreamCounters,
 };
 use sg_common::{V4, V6};
 
@@ -68,6 +69,7 @@ where
     pub(super) established: Hash<FlowKey<A>, Abi<Flow>>,
     pub(super) opened_in: Hash<FlowKey<A>, Abi<Flow>>,
     pub(super) opened_out: Hash<FlowKey<A>, Abi<Flow>>,
+    pub(super) fragments: Hash<FlowKey<A>, Abi<Datagram>>,
 }
 
 pub(super) fn flows_v4(pins: &Path) -> Result<FlowMaps<V4>, KernelError> {
@@ -75,6 +77,7 @@ pub(super) fn flows_v4(pins: &Path) -> Result<FlowMaps<V4>, KernelError> {
         established: open(pins, "FLOWS_V4")?,
         opened_in: open(pins, "OPENED_IN_V4")?,
         opened_out: open(pins, "OPENED_OUT_V4")?,
+        fragments: open(pins, "FRAGMENTS_V4")?,
     })
 }
 
@@ -83,6 +86,7 @@ pub(super) fn flows_v6(pins: &Path) -> Result<FlowMaps<V6>, KernelError> {
         established: open(pins, "FLOWS_V6")?,
         opened_in: open(pins, "OPENED_IN_V6")?,
         opened_out: open(pins, "OPENED_OUT_V6")?,
+        fragments: open(pins, "FRAGMENTS_V6")?,
     })
 }
 

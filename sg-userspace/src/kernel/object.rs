@@ -32,6 +32,8 @@ pub struct Sizes {
     pub flows: u32,
     /// Flows not yet established, per family and opening side.
     pub opening: u32,
+    /// Datagrams in fragments, per family.
+    pub fragments: u32,
     /// Bytes of the event ring; a power of two and a multiple of the page size.
     pub events: u32,
 }
@@ -47,6 +49,7 @@ impl Default for Sizes {
             own: 1 << 14,
             flows: 1 << 17,
             opening: 1 << 15,
+            fragments: 1 << 14,
             events: 1 << 22,
         }
     }
@@ -112,8 +115,18 @@ impl Object {
         sizes: &Sizes,
         instance: &Instance,
     ) -> Result<Self, KernelError> {
-        let Sizes { interfaces, classes, permits, hosts, cidrs, own, flows, opening, events } =
-            *sizes;
+        let Sizes {
+            interfaces,
+            classes,
+            permits,
+            hosts,
+            cidrs,
+            own,
+            flows,
+            opening,
+            fragments,
+            events,
+        } = *sizes;
         let counters = interfaces * 2 * REASON_SLOTS;
         let globals = [
             ("SG_SLOT", u32::from(instance.slot)),
@@ -140,6 +153,8 @@ impl Object {
             (&["OWN_V4", "OWN_V6"], own),
             (&["FLOWS_V4", "FLOWS_V6", "CLOCK_V4", "CLOCK_V6"], flows),
             (&["OPENED_IN_V4", "OPENED_IN_V6", "OPENED_OUT_V4", "OPENED_OUT_V6"], opening),
+            (&["FRAGMENTS_V4", "FRAGMENTS_V6"], fragments),
+            (&["FLOWS_OF"], interfaces * 2),
             (&["COUNTERS"], counters),
             (&["EVENTS"], events),
         ] {

@@ -1,8 +1,8 @@
 //! The types of `sg_common::abi` as keys and values of aya's maps.
 
 use sg_common::abi::{
-    AddressKey, ClassWord, ClockEntry, Counter, DecisionRecord, Flow, FlowKey, HostKey, Interface,
-    PermitKey, StreamCounters,
+    AddressKey, ClassWord, ClockEntry, Counter, Datagram, DecisionRecord, Flow, FlowKey, HostKey,
+    Interface, PermitKey, StreamCounters,
 };
 use sg_common::{V4, V6};
 
@@ -26,6 +26,7 @@ plain_old_data!(
     ClockEntry<V4>,
     ClockEntry<V6>,
     Counter,
+    Datagram,
     DecisionRecord,
     Flow,
     FlowKey<V4>,

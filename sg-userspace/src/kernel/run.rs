@@ -84,6 +84,7 @@ pub fn run_sizes(tables: &TableSpec) -> Sizes {
         own: room(capacities.own_v4.max(capacities.own_v6)),
         flows: 1 << 12,
         opening: 1 << 12,
+        fragments: 1 << 10,
         events: 1 << 20,
     }
 }
@@ -113,11 +114,13 @@ impl Runner {
     /// # Errors
     /// Any [`KernelError`].
     pub fn change(&mut self, tables: &TableSpec) -> Result<(), KernelError> {
-        check_capacity(&self.tables, tables, &self.slots, &self.sizes)?;
+        let mut tables = tables.clone();
+        tables.share_flows(self.sizes.flows);
+        check_capacity(&self.tables, &tables, &self.slots, &self.sizes)?;
         let maps = PolicyMaps::open(&self.pins.0)?;
-        let prepared = Prepared::write(maps, &self.tables, tables, &self.slots)?;
+        let prepared = Prepared::write(maps, &self.tables, &tables, &self.slots)?;
         self.slots = prepared.slots.clone();
-        self.tables = tables.clone();
+        self.tables = tables;
         prepared.flip()
     }
 

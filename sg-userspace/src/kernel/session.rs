@@ -62,8 +62,8 @@ pub fn attach(
     let _lock = Lock::take(&paths.lock())?;
     let previous = open_live(paths)?;
     refuse_conflicts(previous.as_ref(), request, &devices)?;
-    let tables = wanted_tables(previous.as_ref(), request, &devices)?;
     let sizes = previous.as_ref().map_or(request.sizes, |live| live.sizes);
+    let tables = wanted_tables(previous.as_ref(), request, &devices, &sizes)?;
     let empty = TableSpec::default();
     let (old, slots) = previous
         .as_ref()
@@ -133,6 +133,7 @@ fn wanted_tables(
     live: Option<&Live>,
     request: &AttachRequest<'_>,
     devices: &[Device],
+    sizes: &Sizes,
 ) -> Result<TableSpec, KernelError> {
     let mut policy = request.policy.clone();
     for target in &request.targets {
@@ -155,7 +156,9 @@ fn wanted_tables(
             addresses.extend(device.addresses()?);
         }
     }
-    Ok(compile(&policy, &surroundings, live.map(|live| &live.tables))?)
+    let mut tables = compile(&policy, &surroundings, live.map(|live| &live.tables))?;
+    tables.share_flows(sizes.flows);
+    Ok(tables)
 }
 
 fn find_interface_mut<'a>(policy: &'a mut Policy, name: &str) -> Option<&'a mut Interface> {

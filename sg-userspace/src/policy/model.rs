@@ -182,19 +182,32 @@ pub struct Interface {
     pub source_dest_check: bool,
     /// The workload's MAC address, where given.
     pub mac: Option<[u8; 6]>,
-    /// Idle timeouts, AWS's connection tracking specification.
-    pub timeouts: Timeouts,
+    /// AWS's connection tracking specification, and a limit.
+    pub connection_tracking: ConnectionTracking,
 }
 
-/// Idle timeouts in seconds, with AWS's names, ranges and defaults.
+/// Idle timeouts in seconds, with AWS's names, ranges and defaults, and how many flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Timeouts {
+pub struct ConnectionTracking {
     /// 60 to 432000, default 432000.
     pub tcp_established: u32,
     /// 30 to 60, default 30.
     pub udp: u32,
     /// 60 to 180, default 180.
     pub udp_stream: u32,
+    /// Established flows per address family; none: the interface's share of the table.
+    pub max_flows: Option<u32>,
+}
+
+impl ConnectionTracking {
+    /// More than any table holds.
+    pub const MOST_FLOWS: u32 = 1 << 30;
+}
+
+impl Default for ConnectionTracking {
+    fn default() -> Self {
+        Self { tcp_established: 432_000, udp: 30, udp_stream: 180, max_flows: None }
+    }
 }
 
 /// One line of `tests:`.

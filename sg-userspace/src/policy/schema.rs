@@ -137,12 +137,12 @@ fn words<T>(table: &[(&'static str, T)]) -> Vec<&'static str> {
     table.iter().map(|&(word, _)| word).collect()
 }
 
-/// A duration in seconds within a range.
-pub(crate) struct Seconds<const FIRST: u32, const LAST: u32>;
+/// A whole number within a range.
+pub(crate) struct Within<const FIRST: u32, const LAST: u32>;
 
-impl<const FIRST: u32, const LAST: u32> JsonSchema for Seconds<FIRST, LAST> {
+impl<const FIRST: u32, const LAST: u32> JsonSchema for Within<FIRST, LAST> {
     fn schema_name() -> Cow<'static, str> {
-        format!("Seconds{FIRST}To{LAST}").into()
+        format!("Within{FIRST}To{LAST}").into()
     }
 
     fn inline_schema() -> bool {

@@ -5,8 +5,8 @@
 use super::record::record;
 use super::schema::{
     Address, AutoOr, Boolean, Cidr, Description, DeviceName, DialectWord, ExpectWord, IcmpNumber,
-    LiveFlowsWord, Mac, Name, OneOrMany, PeerOf, Port, PortRange, ProtocolWord, Seconds, SideWord,
-    TypeWord, Whole,
+    LiveFlowsWord, Mac, Name, OneOrMany, PeerOf, Port, PortRange, ProtocolWord, SideWord, TypeWord,
+    Whole, Within,
 };
 
 record! {
@@ -168,20 +168,23 @@ record! {
         "source_dest_check" optional source_dest_check: Boolean,
         /// The workload's MAC address.
         "mac" optional mac: Mac,
-        /// Idle timeouts.
+        /// Idle timeouts, and how many flows.
         "connection_tracking" optional connection_tracking: ConnectionTracking<'static>,
     }
 }
 
 record! {
-    /// Idle timeouts in seconds, with the ranges of AWS.
+    /// Idle timeouts in seconds, with the ranges of AWS, and how many flows.
     ConnectionTracking("`connection_tracking`") {
         /// 60 to 432000; 432000 unless given.
-        "tcp_established" optional tcp_established: Seconds<60, 432_000>,
+        "tcp_established" optional tcp_established: Within<60, 432_000>,
         /// 30 to 60; 30 unless given.
-        "udp" optional udp: Seconds<30, 60>,
+        "udp" optional udp: Within<30, 60>,
         /// 60 to 180; 180 unless given.
-        "udp_stream" optional udp_stream: Seconds<60, 180>,
+        "udp_stream" optional udp_stream: Within<60, 180>,
+        /// Established flows that the interface may have, per address family. Unless given, the table is shared out
+        /// among this machine's interfaces.
+        "max_flows" optional max_flows: Within<1, 1_073_741_824>,
     }
 }
 

@@ -81,8 +81,12 @@ impl<'s> Replay<'s> {
     ) -> Result<Self, ReplayError> {
         let sizes = run_sizes(tables);
         let room = |entries: u32| usize::try_from(entries).unwrap_or(usize::MAX);
-        let limits =
-            Limits { clock: sizes.flows, flows: room(sizes.flows), opening: room(sizes.opening) };
+        let limits = Limits {
+            clock: sizes.flows,
+            flows: room(sizes.flows),
+            opening: room(sizes.opening),
+            fragments: room(sizes.fragments),
+        };
         Ok(Self {
             runner: Runner::new(paths, tables, slot, link, hook, &sizes)?,
             host: HostTables::new(tables, slot, limits)?,

@@ -11,8 +11,8 @@ use sg_common::Direction;
 use sg_userspace::engine::Probe;
 use sg_userspace::policy::Policy;
 use sg_userspace::policy::model::{
-    Dialect, Infrastructure, Interface, LiveFlows, Peer, PrefixList, Rule, SecurityGroup, Side,
-    Timeouts, Traffic, Vpc,
+    ConnectionTracking, Dialect, Infrastructure, Interface, LiveFlows, Peer, PrefixList, Rule,
+    SecurityGroup, Side, Traffic, Vpc,
 };
 
 /// Groups, prefix lists and interfaces of each VPC.
@@ -185,7 +185,7 @@ fn interface(vpc: usize, index: usize) -> impl Strategy<Value = Interface> {
             side: if workload { Side::Workload } else { Side::Host },
             source_dest_check: checked,
             mac: mac.then_some([2, 0, 0, 0, 0, 7]),
-            timeouts: Timeouts { tcp_established: 432_000, udp: 30, udp_stream: 180 },
+            connection_tracking: ConnectionTracking::default(),
         },
     )
 }

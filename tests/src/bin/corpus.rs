@@ -62,7 +62,8 @@ vpcs:
 ];
 
 /// As many flows as the programs have room for in a run.
-const LIMITS: Limits = Limits { clock: 1 << 12, flows: 1 << 12, opening: 1 << 12 };
+const LIMITS: Limits =
+    Limits { clock: 1 << 12, flows: 1 << 12, opening: 1 << 12, fragments: 1 << 12 };
 /// From one capture to the next: every flow's timeout is shorter.
 const PAUSE: u64 = 10 * 24 * 3600 * 1_000_000_000;
 

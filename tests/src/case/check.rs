@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use sg_common::abi::{Event, EventKind};
 use sg_common::{Decision, Direction, LinkLayer, Reason, Verdict};
+use sg_userspace::compile::TableSpec;
 use sg_userspace::engine::{HostTables, Limits};
 use sg_userspace::kernel::Paths;
 use sg_userspace::kernel::read::ReasonCount;
@@ -46,7 +47,7 @@ impl fmt::Display for Failure {
 }
 
 /// One level, set up for the policy and the interfaces of a case.
-pub(super) trait Judge {
+pub(super) trait Judge<'c> {
     /// Judges a frame at an interface, at a time of the case's own clock; `None`: the level can make no such
     /// packet.
     fn judge(
@@ -60,6 +61,8 @@ pub(super) trait Judge {
     fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>>;
     /// Events since the last call.
     fn events(&mut self) -> Result<Vec<Event>>;
+    /// Puts another policy in force.
+    fn change(&mut self, spec: &'c TableSpec) -> Result<()>;
     /// Forgets every flow: another case begins.
     fn forget_flows(&mut self) -> Result<()>;
     /// Nothing more comes; what should not have come so far is an error.
@@ -84,9 +87,9 @@ pub struct Report {
 /// Runs cases. Those with the same policy and interfaces share one set-up: the verifier takes a good part of
 /// a second for each.
 #[must_use]
-pub fn check_all(cases: &[&Case], level: Level<'_>) -> Report {
+pub fn check_all<'c>(cases: &[&'c Case], level: Level<'c>) -> Report {
     let mut report = Report::default();
-    let mut groups: Vec<Vec<&Case>> = Vec::new();
+    let mut groups: Vec<Vec<&'c Case>> = Vec::new();
     for &case in cases {
         if !case.is_possible(level) {
             report.left_out.push(case.place(case.line));
@@ -112,21 +115,22 @@ pub fn check_all(cases: &[&Case], level: Level<'_>) -> Report {
     report
 }
 
-fn check_group(group: &[&Case], level: Level<'_>, report: &mut Report) -> Result<()> {
-    let mut judge: Box<dyn Judge + '_> = match level {
+fn check_group<'c>(group: &[&'c Case], level: Level<'c>, report: &mut Report) -> Result<()> {
+    let mut judge: Box<dyn Judge<'c> + 'c> = match level {
         Level::Host => Box::new(host(group[0])?),
         Level::Run(hook) => Box::new(programs(group[0], hook)?),
         Level::Devices(bench) => Box::new(Attachment::new(bench, group[0])?),
     };
     for case in group {
         judge.forget_flows()?;
+        judge.change(&case.spec)?;
         check(case, judge.as_mut(), report).with_context(|| case.place(case.line))?;
     }
     judge.finish()
 }
 
 /// Runs one case at one level.
-fn check(case: &Case, judge: &mut dyn Judge, report: &mut Report) -> Result<()> {
+fn check<'c>(case: &'c Case, judge: &mut (dyn Judge<'c> + 'c), report: &mut Report) -> Result<()> {
     let Report { left_out, failures, .. } = report;
     let mut differ = |line: u64, step: &str, expected: String, got: String| {
         failures.push(Failure { place: case.place(line), step: step.to_owned(), expected, got });
@@ -141,6 +145,10 @@ fn check(case: &Case, judge: &mut dyn Judge, report: &mut Report) -> Result<()> 
         let (at, direction, frame, expected) = match action {
             Action::Wait(pause) => {
                 now += pause;
+                continue;
+            }
+            Action::Change(spec) => {
+                judge.change(spec)?;
                 continue;
             }
             Action::Packet { at, direction, frame, expected } => (*at, *direction, frame, expected),
@@ -200,7 +208,7 @@ fn kind(decision: Decision) -> Option<EventKind> {
     }
 }
 
-fn counters(case: &Case, judge: &mut dyn Judge) -> Result<Counters> {
+fn counters<'c>(case: &Case, judge: &mut (dyn Judge<'c> + 'c)) -> Result<Counters> {
     let mut all = Counters::new();
     for at in 0..case.interfaces.len() {
         let found = judge.counters(at)?.into_iter();
@@ -210,13 +218,14 @@ fn counters(case: &Case, judge: &mut dyn Judge) -> Result<Counters> {
 }
 
 impl Case {
-    /// Programs are attached only once there is a policy, and XDP judges only what arrives at a host.
+    /// Programs are attached only once there is a policy, which stays; XDP judges only what arrives at a host.
     fn is_possible(&self, level: Level<'_>) -> bool {
         match level {
             Level::Host | Level::Run(RunHook::Tc) => true,
             Level::Run(RunHook::Xdp) => !self.has_workload(),
             Level::Devices(bench) => {
-                !(self.without_policy || bench.needs_host() && self.has_workload())
+                let changes = self.specs().count() > 1;
+                !(self.without_policy || changes || bench.needs_host() && self.has_workload())
             }
         }
     }
@@ -259,7 +268,7 @@ fn host(case: &Case) -> Result<Vec<HostTables<'_>>> {
     Ok(tables)
 }
 
-impl Judge for Vec<HostTables<'_>> {
+impl<'c> Judge<'c> for Vec<HostTables<'c>> {
     fn judge(
         &mut self,
         at: usize,
@@ -279,6 +288,13 @@ impl Judge for Vec<HostTables<'_>> {
 
     fn events(&mut self) -> Result<Vec<Event>> {
         Ok(self.first().map(HostTables::take_events).unwrap_or_default())
+    }
+
+    fn change(&mut self, spec: &'c TableSpec) -> Result<()> {
+        for tables in self {
+            *tables = tables.with(spec, sg_common::Tables::attachment(tables).slot)?;
+        }
+        Ok(())
     }
 
     fn forget_flows(&mut self) -> Result<()> {
@@ -346,7 +362,7 @@ pub(super) fn plain(counters: Vec<ReasonCount>) -> Vec<(Direction, Reason, u64)>
     counters.into_iter().map(|one| (one.key.0, one.key.1, one.packets)).collect()
 }
 
-impl Judge for Programs {
+impl<'c> Judge<'c> for Programs {
     fn judge(
         &mut self,
         at: usize,
@@ -369,6 +385,11 @@ impl Judge for Programs {
     fn events(&mut self) -> Result<Vec<Event>> {
         // The ring is shared, and so is the place where its reader stands.
         Ok(self.runners.first_mut().map(Runner::events).unwrap_or_default())
+    }
+
+    fn change(&mut self, spec: &'c TableSpec) -> Result<()> {
+        // The others judge by the same maps.
+        Ok(self.runners.first_mut().map_or(Ok(()), |first| first.change(spec))?)
     }
 
     fn forget_flows(&mut self) -> Result<()> {

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use sg_common::abi::Event;
 use sg_common::{Decision, Direction, Reason, Verdict};
+use sg_userspace::compile::TableSpec;
 use sg_userspace::kernel::flush::flows_at_rest;
 use sg_userspace::kernel::live::Source;
 use sg_userspace::kernel::replay::Replay;
@@ -201,7 +202,7 @@ fn await_some<T>(mut ask: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>
     }
 }
 
-impl Judge for Attachment<'_> {
+impl<'c> Judge<'c> for Attachment<'_> {
     fn judge(
         &mut self,
         at: usize,
@@ -235,6 +236,11 @@ impl Judge for Attachment<'_> {
         ensure!(arrival == expected, "{decision:?}, but on the other side arrived {arrival:02x?}");
         ensure!(!refused || expected.is_empty(), "{decision:?}, but the frame was refused");
         Ok(Some(decision))
+    }
+
+    fn change(&mut self, _spec: &'c TableSpec) -> Result<()> {
+        // Attached with the only one that the case has.
+        Ok(())
     }
 
     fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>> {

@@ -15,6 +15,8 @@
 //!     - out: tcp 10.0.0.5:80 > 198.51.100.7:40000 SA seq=500 ack=101
 //!       is: allow flow
 //!     - wait: 31s
+//!     - policy: |         # another one, from here on
+//!         ...
 //!   counters: {ingress: {rule: 1}, egress: {flow: 1}}   # `web ingress` where there are several
 //!   events: [allow]     # kinds in order, where ends of flows matter
 //! ```
@@ -85,6 +87,8 @@ enum Action {
     Wait(u64),
     /// A packet comes.
     Packet { at: usize, direction: Direction, frame: Vec<u8>, expected: Expected },
+    /// Another policy is put in force.
+    Change(Box<TableSpec>),
 }
 
 /// What must become of a packet.
@@ -108,15 +112,20 @@ impl Case {
         }
         let interfaces =
             names.into_iter().map(|name| interface(&spec, name)).collect::<Result<Vec<_>>>()?;
-        let steps = case
-            .steps
-            .into_iter()
-            .map(|step| {
-                let line = step.referenced.line();
-                Step::from_text(line, step.value, &interfaces)
-                    .with_context(|| format!("line {line}"))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let mut steps: Vec<Step> = Vec::new();
+        let mut current = spec.clone();
+        for step in case.steps {
+            let line = step.referenced.line();
+            let step = match &step.value.policy {
+                Some(text) => changed(text, &surroundings, &current).map(|spec| {
+                    current = spec;
+                    let action = Action::Change(Box::new(current.clone()));
+                    Step { line, text: "policy".to_owned(), action }
+                }),
+                None => Step::from_text(line, step.value, &interfaces),
+            };
+            steps.push(step.with_context(|| format!("line {line}"))?);
+        }
         let counters = counters(case.counters, &interfaces)?;
         let kind = |name: &String| {
             let kinds = [EventKind::Allow, EventKind::Drop, EventKind::End];
@@ -139,10 +148,27 @@ impl Case {
         })
     }
 
-    /// A rule in the words of the cases.
-    fn rule(&self, number: u32) -> Option<String> {
-        self.spec.rules.get(&number).map(ToString::to_string)
+    /// Every spec that is in force at some time.
+    fn specs(&self) -> impl Iterator<Item = &TableSpec> {
+        let later = self.steps.iter().filter_map(|step| match &step.action {
+            Action::Change(spec) => Some(spec.as_ref()),
+            Action::Wait(_) | Action::Packet { .. } => None,
+        });
+        std::iter::once(&self.spec).chain(later)
     }
+
+    /// A rule in the words of the cases. Its number means the same under every policy.
+    fn rule(&self, number: u32) -> Option<String> {
+        self.specs().find_map(|spec| spec.rules.get(&number)).map(ToString::to_string)
+    }
+}
+
+/// The spec of another policy for the same interfaces.
+fn changed(text: &str, surroundings: &Surroundings, current: &TableSpec) -> Result<TableSpec> {
+    let loaded = policy::load("changed", text).map_err(|rejected| {
+        anyhow::anyhow!("{}", rejected.diagnostics.render(policy::Style::OneLine))
+    })?;
+    Ok(compile(&loaded.policy, surroundings, Some(current))?)
 }
 
 fn interface(spec: &TableSpec, name: String) -> Result<Interface> {
@@ -161,7 +187,7 @@ impl Step {
                 let action = Action::Wait(nanoseconds(&text)?);
                 return Ok(Self { line, text: format!("wait: {text}"), action });
             }
-            _ => bail!("a step is one of in, out and wait"),
+            _ => bail!("a step is one of in, out, wait and policy"),
         };
         let at = step.at.map_or(Ok(0), |name| index(interfaces, &name))?;
         let expected = Expected::from_text(&step.is.context("`is` is missing")?)?;

@@ -4,7 +4,7 @@
 //! tcp 198.51.100.7:40000 > 10.0.0.5:80 S seq=100 ack=0 len=0 win=64240 doff=5      flags FSRPAUEC or null
 //! udp 10.0.0.5:53 > 198.51.100.7:53 len=12 udplength=20
 //! sctp A:PORT > B:PORT init|data|chunk=N
-//! icmp A > B echo-request|echo-reply|type=N [code=N] [id=N] [seq=N] [{ tcp ... }]  quotes a packet
+//! icmp A > B echo-request|echo-reply|type=N [code=N] [id=N] [seq=N] [{ tcp ... }]  quotes a packet, its first cut=N bytes
 //! icmpv6 likewise; ns, na (target=), rs, ra, redirect, mld (type=): hop limit and type as they must be
 //! igmp A > B [type=N]     dhcp-ask A > B     dhcp-answer A > B     ip/47 A > B
 //! arp request|reply SENDER > TARGET [sha=MAC]     ethertype/88cc [HEX]     raw HEX
@@ -127,8 +127,10 @@ fn pair<'t>(words: &mut Words<'t>) -> Result<[&'t str; 2]> {
 pub(super) fn quoted(text: &str) -> Result<Vec<u8>> {
     let mut words = Words::split(text)?;
     let head = words.next()?;
-    let (_ethertype, bytes) = ip(head, &mut words)?;
+    let cut: Option<usize> = words.value("cut")?;
+    let (_ethertype, mut bytes) = ip(head, &mut words)?;
     words.finish()?;
+    bytes.truncate(cut.unwrap_or(usize::MAX));
     Ok(bytes)
 }
 

@@ -82,7 +82,7 @@ impl OneOrMany {
     }
 }
 
-/// A step: exactly one of `in`, `out` and `wait`.
+/// A step: exactly one of `in`, `out`, `wait` and `policy`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Step {
@@ -91,6 +91,7 @@ pub(super) struct Step {
     #[serde(rename = "out")]
     pub(super) egress: Option<String>,
     pub(super) wait: Option<String>,
+    pub(super) policy: Option<String>,
     pub(super) at: Option<String>,
     pub(super) is: Option<String>,
 }

@@ -8,7 +8,7 @@ use super::settings::Settings;
 use super::{FileNames, group, name, peer};
 use crate::policy::cidr::{self, Ranges};
 use crate::policy::diagnostic::{Code, Report};
-use crate::policy::model::{Interface, Side, Timeouts};
+use crate::policy::model::{ConnectionTracking, Interface, Side};
 use crate::policy::names::{self, Table};
 use crate::policy::source::Span;
 use crate::policy::tree::{Node, Value};
@@ -93,7 +93,7 @@ fn check_one<'n>(
         side,
         source_dest_check: checked.unwrap_or(true),
         mac: written.mac.and_then(|node| mac(node, report)),
-        timeouts: timeouts(written.connection_tracking, report),
+        connection_tracking: connection_tracking(written.connection_tracking, report),
     }
 }
 
@@ -299,19 +299,22 @@ fn mac(node: &Node<'_>, report: &mut Report) -> Option<[u8; 6]> {
 }
 
 /// Rule 11's ranges and defaults.
-fn timeouts<'n>(node: Option<&'n Node<'n>>, report: &mut Report) -> Timeouts {
-    let mut timeouts = Timeouts { tcp_established: 432_000, udp: 30, udp_stream: 180 };
+fn connection_tracking<'n>(node: Option<&'n Node<'n>>, report: &mut Report) -> ConnectionTracking {
+    let mut settings = ConnectionTracking::default();
     let Some(written) = node.and_then(|node| text::ConnectionTracking::read(node, report)) else {
-        return timeouts;
+        return settings;
     };
     for (node, key, range, timeout) in [
-        (written.tcp_established, "tcp_established", 60..=432_000, &mut timeouts.tcp_established),
-        (written.udp, "udp", 30..=60, &mut timeouts.udp),
-        (written.udp_stream, "udp_stream", 60..=180, &mut timeouts.udp_stream),
+        (written.tcp_established, "tcp_established", 60..=432_000, &mut settings.tcp_established),
+        (written.udp, "udp", 30..=60, &mut settings.udp),
+        (written.udp_stream, "udp_stream", 60..=180, &mut settings.udp_stream),
     ] {
         let what = format!("`{key}` in seconds");
         let value = node.and_then(|node| value::integer(node, &what, range, report));
         *timeout = value.unwrap_or(*timeout);
     }
-    timeouts
+    settings.max_flows = written.max_flows.and_then(|node| {
+        value::integer(node, "`max_flows`", 1..=ConnectionTracking::MOST_FLOWS, report)
+    });
+    settings
 }
