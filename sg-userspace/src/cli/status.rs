@@ -75,6 +75,10 @@ struct InterfaceStatus {
     infrastructure: Vec<Entry>,
     /// Whether sources are checked.
     source_dest_check: bool,
+    /// Established flows, IPv4 and IPv6. The dead count until their place is reused.
+    established_flows: [u64; 2],
+    /// How many there may be in each family.
+    max_flows: u32,
     /// Packets by direction and reason, without those that never occurred.
     counters: Vec<ReasonCount>,
 }
@@ -160,6 +164,8 @@ fn interfaces(paths: &Paths, live: &Live) -> Result<Vec<InterfaceStatus>, Kernel
                 groups: spec.groups.clone(),
                 infrastructure: infrastructure(&live.tables, spec),
                 source_dest_check: has_flag(spec, INFRASTRUCTURE_FLAGS),
+                established_flows: read::established_flows(paths, slot)?,
+                max_flows: spec.version.flow_limit,
                 counters: read::counters(paths, slot)?,
             })
         })
@@ -262,6 +268,8 @@ fn interface_text(interface: &InterfaceStatus) -> String {
         if interface.source_dest_check { "on" } else { "off" },
     );
     text += &format!("  infrastructure on: {}; off: {}\n", words(true), words(false));
+    let ([v4, v6], most) = (interface.established_flows, interface.max_flows);
+    text += &format!("  established flows: {v4} IPv4, {v6} IPv6; at most {most} of each\n");
     if interface.counters.is_empty() {
         return text + "  no packet yet\n";
     }
