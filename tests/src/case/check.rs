@@ -9,14 +9,14 @@ use sg_common::abi::{Event, EventKind};
 use sg_common::{Decision, Direction, LinkLayer, Reason, Verdict};
 use sg_userspace::compile::TableSpec;
 use sg_userspace::engine::{HostTables, Limits};
-use sg_userspace::kernel::Paths;
 use sg_userspace::kernel::read::ReasonCount;
 use sg_userspace::kernel::run::{RunError, RunHook, Runner, run_sizes};
+use sg_userspace::kernel::{Paths, Sizes};
 
 use sg_userspace::policy::model::Side;
 
 use super::devices::{Attachment, Bench};
-use super::{Action, Case, Counters, Expected, Step};
+use super::{Action, Case, Counters, Expected, Interface, Step};
 use crate::stale::{BPFFS, unique_name};
 
 /// Where a case runs.
@@ -63,8 +63,8 @@ pub(super) trait Judge<'c> {
     fn events(&mut self) -> Result<Vec<Event>>;
     /// Puts another policy in force.
     fn change(&mut self, spec: &'c TableSpec) -> Result<()>;
-    /// Forgets every flow: another case begins.
-    fn forget_flows(&mut self) -> Result<()>;
+    /// Another case begins: puts its policy in force and forgets every flow.
+    fn begin(&mut self, spec: &'c TableSpec) -> Result<()>;
     /// Nothing more comes; what should not have come so far is an error.
     fn finish(&mut self) -> Result<()> {
         Ok(())
@@ -84,8 +84,7 @@ pub struct Report {
     pub failures: Vec<Failure>,
 }
 
-/// Runs cases. Those with the same policy and interfaces share one set-up: the verifier takes a good part of
-/// a second for each.
+/// Runs cases. Those that can share a set-up do: the verifier takes a good part of a second for each.
 #[must_use]
 pub fn check_all<'c>(cases: &[&'c Case], level: Level<'c>) -> Report {
     let mut report = Report::default();
@@ -95,7 +94,11 @@ pub fn check_all<'c>(cases: &[&'c Case], level: Level<'c>) -> Report {
             report.left_out.push(case.place(case.line));
             continue;
         }
-        match groups.iter_mut().find(|group| group[0].has_setting_of(case)) {
+        let shares = |group: &&mut Vec<&Case>| match level {
+            Level::Run(_) => group[0].has_programs_of(case),
+            Level::Host | Level::Devices(_) => group[0].has_setting_of(case),
+        };
+        match groups.iter_mut().find(shares) {
             Some(group) => group.push(case),
             None => groups.push(vec![case]),
         }
@@ -122,8 +125,7 @@ fn check_group<'c>(group: &[&'c Case], level: Level<'c>, report: &mut Report) ->
         Level::Devices(bench) => Box::new(Attachment::new(bench, group[0])?),
     };
     for case in group {
-        judge.forget_flows()?;
-        judge.change(&case.spec)?;
+        judge.begin(&case.spec)?;
         check(case, judge.as_mut(), report).with_context(|| case.place(case.line))?;
     }
     judge.finish()
@@ -236,6 +238,15 @@ impl Case {
         slots.any(|slot| self.spec.interfaces[&slot].side == Side::Workload)
     }
 
+    /// Whether the same loaded programs serve both, each under its own policy.
+    fn has_programs_of(&self, other: &Self) -> bool {
+        let attachments = |case: &Self| -> Vec<_> {
+            let of = |it: &Interface| case.spec.interfaces[&it.slot].attachment(it.slot);
+            case.interfaces.iter().map(of).collect()
+        };
+        attachments(self) == attachments(other)
+    }
+
     /// Whether one set-up serves both.
     fn has_setting_of(&self, other: &Self) -> bool {
         let names =
@@ -297,11 +308,14 @@ impl<'c> Judge<'c> for Vec<HostTables<'c>> {
         Ok(())
     }
 
-    fn forget_flows(&mut self) -> Result<()> {
+    fn begin(&mut self, spec: &'c TableSpec) -> Result<()> {
         self.first().inspect(|first| first.forget_flows());
-        Ok(())
+        self.change(spec)
     }
 }
+
+/// Entries of a map that take whatever a case's policy has.
+const ROOM: u32 = 4096;
 
 /// The loaded programs, one set for each interface on the same maps.
 struct Programs {
@@ -311,7 +325,7 @@ struct Programs {
 
 fn programs(case: &Case, hook: RunHook) -> Result<Programs> {
     let link = LinkLayer::Ethernet;
-    let sizes = run_sizes(&case.spec);
+    let sizes = Sizes { permits: ROOM, cidrs: ROOM, classes: 2 * ROOM, ..run_sizes(&case.spec) };
     let folders = Folders::new();
     let mut runners: Vec<Runner> = Vec::new();
     for interface in &case.interfaces {
@@ -392,7 +406,11 @@ impl<'c> Judge<'c> for Programs {
         Ok(self.runners.first_mut().map_or(Ok(()), |first| first.change(spec))?)
     }
 
-    fn forget_flows(&mut self) -> Result<()> {
-        Ok(self.runners.first_mut().map_or(Ok(()), Runner::forget_flows)?)
+    fn begin(&mut self, spec: &'c TableSpec) -> Result<()> {
+        let first = self.runners.first_mut().context("no runner")?;
+        first.forget_flows()?;
+        // Numbers mean other things in another case: nothing of the last one may be taken over.
+        first.change(&TableSpec::default())?;
+        Ok(first.change(spec)?)
     }
 }

@@ -251,7 +251,7 @@ impl<'c> Judge<'c> for Attachment<'_> {
         Ok(std::iter::from_fn(|| self.events.next_event()).collect())
     }
 
-    fn forget_flows(&mut self) -> Result<()> {
+    fn begin(&mut self, _spec: &'c TableSpec) -> Result<()> {
         Ok(flows_at_rest(self.folders.paths())?)
     }
 
