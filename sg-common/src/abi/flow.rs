@@ -34,11 +34,14 @@ pub enum FlowState {
     Stream = 9,
     /// The rules allow it no longer: its packets are dropped both ways.
     Cut = 10,
+    /// TCP: older than its entry, and its sequence numbers are not known yet. They are learnt from what the
+    /// local end says.
+    Adopted = 11,
 }
 
 impl FlowState {
     /// Every state.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SynSent,
         Self::SynReceived,
         Self::Midstream,
@@ -49,6 +52,7 @@ impl FlowState {
         Self::AskedAgain,
         Self::Stream,
         Self::Cut,
+        Self::Adopted,
     ];
 
     /// The state with this number.
@@ -66,6 +70,7 @@ impl FlowState {
             8 => Some(Self::AskedAgain),
             9 => Some(Self::Stream),
             10 => Some(Self::Cut),
+            11 => Some(Self::Adopted),
             _ => None,
         }
     }
@@ -84,6 +89,7 @@ impl FlowState {
             Self::AskedAgain => "asked-again",
             Self::Stream => "stream",
             Self::Cut => "cut",
+            Self::Adopted => "adopted",
         }
     }
 }
@@ -105,9 +111,10 @@ impl FlowFlags {
     pub const LOCAL_SEEN: u8 = 1 << 4;
     /// The local address has passed the source check.
     pub const SOURCE_CHECKED: u8 = 1 << 5;
+    /// The flow is older than its entry: no packet was seen to open it.
+    pub const ADOPTED: u8 = 1 << 6;
     /// AWS would leave it untracked: it is judged again as soon as its rule goes.
     pub const UNTRACKED: u8 = 1 << 7;
-    // Bit 6 is the adopted flows' to come.
 }
 
 /// One tracked conversation.

@@ -1,5 +1,6 @@
 //! Flows: their keys, their timeouts, and the step each packet makes.
 
+mod adopted;
 pub(crate) mod cut;
 pub(crate) mod datagram;
 pub(crate) mod fragment;
@@ -43,7 +44,7 @@ pub(crate) enum Step {
 pub(crate) fn timeout(state: FlowState, protocol: u8, interface: &InterfaceVersion) -> u64 {
     let seconds = match state {
         FlowState::SynSent | FlowState::SynReceived | FlowState::Midstream => TCP_HALF_OPEN,
-        FlowState::Established => interface.tcp_established,
+        FlowState::Established | FlowState::Adopted => interface.tcp_established,
         FlowState::Cut if protocol == ip::TCP => interface.tcp_established,
         FlowState::Closed => TCP_CLOSING,
         FlowState::Stream | FlowState::Cut if protocol == ip::UDP => interface.udp_stream.into(),

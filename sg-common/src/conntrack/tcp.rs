@@ -6,7 +6,7 @@
 //! reset or a FIN counts only with exactly the next sequence number, so that ending a flow from outside
 //! takes a guess of 32 bits.
 
-use super::Step;
+use super::{Step, adopted};
 use crate::Direction;
 use crate::abi::{Flow, FlowFlags, FlowState};
 use crate::wire::tcp::{FIN, Kind, Segment};
@@ -15,7 +15,7 @@ use crate::wire::tcp::{FIN, Kind, Segment};
 /// against the sequence space.
 const PLAUSIBLE: u32 = 1 << 24;
 /// How far before `end` a segment may begin and still move it: one batch of segments.
-const OVERLAP: u32 = 1 << 19;
+pub(super) const OVERLAP: u32 = 1 << 19;
 
 /// The first segment of a flow: a SYN of either end, or, from the remote end, the middle of a connection
 /// whose entry was lost.
@@ -121,6 +121,9 @@ fn from_responder(flow: &mut Flow, state: FlowState, opener: usize, segment: &Se
 /// A further segment of an established flow.
 #[inline(always)]
 pub(crate) fn advance(flow: &mut Flow, direction: Direction, segment: &Segment) -> Step {
+    if flow.state == FlowState::Adopted as u8 {
+        return adopted::learn(flow, direction, segment);
+    }
     let this = direction.index();
     let other = 1 - this;
     let exact = segment.sequence == flow.end[this] || segment.sequence == flow.ack[other];
@@ -135,15 +138,24 @@ pub(crate) fn advance(flow: &mut Flow, direction: Direction, segment: &Segment) 
     if !plausible(segment.sequence, flow.end[this]) {
         return Step::Ignored;
     }
-    if exact || continues(flow.end[this], segment) {
+    // What taught may have been a keepalive or a retransmission, behind which the next one leaves a gap.
+    let sure =
+        exact || matches!(direction, Direction::Egress) && flow.flags & FlowFlags::ADOPTED != 0;
+    if sure || continues(flow.end[this], segment) {
         if after(segment.end(), flow.end[this]) {
             flow.end[this] = segment.end();
         }
-        if exact && segment.flags & FIN != 0 {
+        if sure && segment.flags & FIN != 0 {
             flow.flags |= fin(direction);
         }
     }
     acknowledge(flow, direction, segment.acknowledgement);
+    close_if_both(flow)
+}
+
+/// Closes a flow whose halves are both closed.
+#[inline(always)]
+pub(super) fn close_if_both(flow: &mut Flow) -> Step {
     const BOTH: u8 = FlowFlags::FIN_FROM_LOCAL | FlowFlags::FIN_FROM_REMOTE;
     if flow.flags & BOTH == BOTH {
         flow.state = FlowState::Closed as u8;
@@ -210,7 +222,7 @@ const fn within(number: u32, first: u32, last: u32) -> bool {
     number.wrapping_sub(first) <= last.wrapping_sub(first)
 }
 
-const fn seen(direction: Direction) -> u8 {
+pub(super) const fn seen(direction: Direction) -> u8 {
     match direction {
         Direction::Ingress => FlowFlags::REMOTE_SEEN,
         Direction::Egress => FlowFlags::LOCAL_SEEN,
