@@ -45,6 +45,8 @@ pub trait Address: Copy + Eq + 'static {
     fn is_link_local(self) -> bool;
     /// The address in the first bytes of a fixed record, zero behind it.
     fn widen(self) -> [u32; 4];
+    /// The address in such a record.
+    fn narrow(wide: [u32; 4]) -> Self;
     /// A number that depends on every bit.
     fn mix(self) -> u32;
     /// Copies word by word; see [`crate::abi::FlowKey::assign`].
@@ -150,6 +152,11 @@ impl Address for V4 {
     }
 
     #[inline(always)]
+    fn narrow([address, ..]: [u32; 4]) -> Self {
+        Self(address)
+    }
+
+    #[inline(always)]
     fn mix(self) -> u32 {
         self.0
     }
@@ -191,6 +198,11 @@ impl Address for V6 {
     #[inline(always)]
     fn widen(self) -> [u32; 4] {
         self.0
+    }
+
+    #[inline(always)]
+    fn narrow(wide: [u32; 4]) -> Self {
+        Self(wide)
     }
 
     #[inline(always)]

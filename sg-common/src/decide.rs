@@ -3,7 +3,7 @@
 
 use crate::abi::{Event, EventKind};
 use crate::conntrack::key::{classify, ends};
-use crate::conntrack::track::may_open;
+use crate::conntrack::track::{may_be_learnt, may_open};
 use crate::judging::Judging;
 use crate::permit::Question;
 use crate::verdict::Outcome;
@@ -210,7 +210,10 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         if !self.source_is_legal(work.key.local, work.key.remote) {
             return Outcome::without_rule(Reason::SourceCheck);
         }
-        if !may_open(Self::DIRECTION, &work.transport, A::FAMILY) {
+        let grace = self.tables.grace();
+        let in_grace = self.now < grace.until;
+        let opens = may_open(Self::DIRECTION, &work.transport, A::FAMILY);
+        if !opens && !in_grace {
             return Outcome::without_rule(Reason::NoFlow);
         }
         let question = Question {
@@ -219,11 +222,22 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
             protocol: work.key.protocol,
             port: Some(work.rule_port),
         };
-        let Some(permit) = self.permit(question) else {
-            return Outcome::without_rule(Reason::NoRule);
+        let permit = self.permit(question);
+        let (entered, reason) = match permit {
+            Some(permit) if opens => (self.open(work, permit), Reason::Rule),
+            Some(_) | None
+                if in_grace
+                    && (grace.keeps_denied || permit.is_some())
+                    && may_be_learnt(Self::DIRECTION, &work.transport, A::FAMILY) =>
+            {
+                (self.learn(work, permit), Reason::Adopted)
+            }
+            Some(_) => return Outcome::without_rule(Reason::NoFlow),
+            None if opens => return Outcome::without_rule(Reason::NoRule),
+            None => return Outcome::without_rule(Reason::NoFlow),
         };
-        match self.open(work, permit) {
-            Ok(()) => Outcome::new(Reason::Rule, permit.rule()),
+        match entered {
+            Ok(()) => Outcome::new(reason, work.flow.rule),
             Err(error) => Outcome::without_rule(error.into()),
         }
     }
@@ -234,7 +248,7 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         let outcome = outcome.through(P::forget);
         let decision = outcome.decision();
         let kind = match (decision.reason, decision.verdict()) {
-            (Reason::Rule, _) => EventKind::Allow,
+            (Reason::Rule | Reason::Adopted, _) => EventKind::Allow,
             (_, Verdict::Drop) => EventKind::Drop,
             (_, Verdict::Allow) => return outcome,
         };

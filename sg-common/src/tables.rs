@@ -29,6 +29,15 @@ pub struct Attachment {
     pub side: Side,
 }
 
+/// The time after attaching in which flows are learnt from their packets, where sockets cannot be asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Grace {
+    /// When it ends, in nanoseconds of the monotonic clock; 0: there is none.
+    pub until: u64,
+    /// Also flows that no rule allows are learnt (`live_flows: keep`).
+    pub keeps_denied: bool,
+}
+
 /// Why an entry could not be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableError {
@@ -107,6 +116,8 @@ pub trait AddressTables<A: Address> {
 pub trait Tables: AddressTables<V4> + AddressTables<V6> {
     /// The device the packet is judged at.
     fn attachment(&self) -> Attachment;
+    /// The device's time of grace.
+    fn grace(&self) -> Grace;
     /// The generation word; read once per packet.
     fn generation(&self) -> u64;
     /// The interface as the generation says it is.

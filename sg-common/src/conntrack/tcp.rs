@@ -51,7 +51,9 @@ pub(crate) fn advance_opening(
     direction: Direction,
     segment: &Segment,
 ) -> Step {
-    if direction == opener {
+    if matches!(state, FlowState::Midstream) && flow.flags & FlowFlags::ADOPTED != 0 {
+        adopted::confirm(flow, opener, direction, segment)
+    } else if direction == opener {
         from_opener(flow, state, opener.index(), segment)
     } else {
         from_responder(flow, state, opener.index(), segment)
@@ -135,12 +137,12 @@ pub(crate) fn advance(flow: &mut Flow, direction: Direction, segment: &Segment) 
         Kind::Plain => {}
         Kind::Syn | Kind::SynAck | Kind::Reset | Kind::Invalid => return Step::Ignored,
     }
+    let follows = matches!(direction, Direction::Egress) && flow.flags & FlowFlags::ADOPTED != 0;
     if !plausible(segment.sequence, flow.end[this]) {
-        return Step::Ignored;
+        return if follows { adopted::follow(flow, segment) } else { Step::Ignored };
     }
     // What taught may have been a keepalive or a retransmission, behind which the next one leaves a gap.
-    let sure =
-        exact || matches!(direction, Direction::Egress) && flow.flags & FlowFlags::ADOPTED != 0;
+    let sure = exact || follows;
     if sure || continues(flow.end[this], segment) {
         if after(segment.end(), flow.end[this]) {
             flow.end[this] = segment.end();
@@ -206,7 +208,7 @@ const fn continues(end: u32, segment: &Segment) -> bool {
 }
 
 #[inline(always)]
-const fn plausible(number: u32, end: u32) -> bool {
+pub(super) const fn plausible(number: u32, end: u32) -> bool {
     number.wrapping_sub(end).wrapping_add(PLAUSIBLE) < 2 * PLAUSIBLE
 }
 

@@ -1,6 +1,6 @@
 //! A packet and the flow tables: which flow it belongs to, and what it does to it.
 
-use super::{Step, datagram, reclaim, tcp, timeout};
+use super::{Step, adopted, datagram, reclaim, tcp, timeout};
 use crate::abi::{EventKind, Flow, FlowCell, FlowFlags, FlowKey, FlowState, Permit};
 use crate::conntrack::cut::Standing;
 use crate::judging::Judging;
@@ -54,17 +54,52 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
     where
         T: AddressTables<A>,
     {
-        let direction = Self::DIRECTION;
         work.flow = match &work.transport {
-            Transport::Tcp(segment) => tcp::open(direction, segment),
+            Transport::Tcp(segment) => tcp::open(Self::DIRECTION, segment),
             Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
-                datagram::open(direction)
+                datagram::open(Self::DIRECTION)
             }
         };
-        work.flow.rule = permit.rule();
+        self.enter(work, Some(permit))
+    }
+
+    /// Enters the flow of a packet that is taken for the middle of a conversation.
+    #[inline(always)]
+    pub(crate) fn learn<A: Address>(
+        &self,
+        work: &mut Work<A>,
+        permit: Option<Permit>,
+    ) -> Result<(), TableError>
+    where
+        T: AddressTables<A>,
+    {
+        work.flow = match &work.transport {
+            Transport::Tcp(segment) => adopted::open(Self::DIRECTION, segment),
+            Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
+                datagram::open(Self::DIRECTION)
+            }
+        };
+        work.flow.flags |= FlowFlags::ADOPTED;
+        self.enter(work, permit)
+    }
+
+    /// Enters the flow in hand, which this packet opens, among those not yet established.
+    #[inline(always)]
+    fn enter<A: Address>(
+        &self,
+        work: &mut Work<A>,
+        permit: Option<Permit>,
+    ) -> Result<(), TableError>
+    where
+        T: AddressTables<A>,
+    {
+        let direction = Self::DIRECTION;
         work.flow.epoch = self.interface.epoch;
-        if permit.is_untracked() {
-            work.flow.flags |= FlowFlags::UNTRACKED;
+        if let Some(permit) = permit {
+            work.flow.rule = permit.rule();
+            if permit.is_untracked() {
+                work.flow.flags |= FlowFlags::UNTRACKED;
+            }
         }
         work.flow.tag = work.tag;
         work.flow.packets[direction.index()] = 1;
@@ -107,15 +142,17 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         let state = FlowState::from_number(work.flow.state)?;
         let opener = work.flow.opening_direction();
         let step = match &work.transport {
-            Transport::Tcp(segment) => match reopening(state, segment, opener == Self::DIRECTION) {
-                Reopening::No if matches!(state, FlowState::Closed) => Step::Ignored,
-                Reopening::No => tcp::advance(&mut work.flow, Self::DIRECTION, segment),
-                Reopening::ByAnsweringSide => return None,
-                Reopening::AfterClose => {
-                    reclaim::remove(self.tables, &work.key);
-                    return None;
+            Transport::Tcp(segment) => {
+                match reopening(state, segment, opener == Self::DIRECTION, work.flow.flags) {
+                    Reopening::No if matches!(state, FlowState::Closed) => Step::Ignored,
+                    Reopening::No => tcp::advance(&mut work.flow, Self::DIRECTION, segment),
+                    Reopening::ToBeJudged => return None,
+                    Reopening::AfterClose => {
+                        reclaim::remove(self.tables, &work.key);
+                        return None;
+                    }
                 }
-            },
+            }
             Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
                 datagram::advance(&mut work.flow, state, opener, Self::DIRECTION)
             }
@@ -158,6 +195,13 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
             if matches!(standing, Standing::Cut) {
                 return Some(Outcome::without_rule(Reason::FlowCut));
             }
+        }
+        // A new connection between the ports of an adopted one is judged as new.
+        if work.flow.flags & FlowFlags::ADOPTED != 0
+            && let Transport::Tcp(segment) = &work.transport
+            && matches!(segment.kind(), Kind::Syn)
+        {
+            return None;
         }
         let state = FlowState::from_number(work.flow.state)?;
         if EGRESS && work.flow.flags & FlowFlags::SOURCE_CHECKED == 0 {
@@ -231,22 +275,23 @@ fn is_syn(transport: &Transport) -> bool {
 enum Reopening {
     /// Nothing, or it is no SYN.
     No,
-    /// A flow of its own direction, to be judged as such.
-    ByAnsweringSide,
+    /// A flow of its own direction, to be judged as such: it comes from the answering side, or no rule
+    /// need have allowed the flow that it belongs to.
+    ToBeJudged,
     /// The old flow has closed: a new one takes its place, if a rule allows it.
     AfterClose,
 }
 
 #[inline(always)]
-fn reopening(state: FlowState, segment: &Segment, by_opener: bool) -> Reopening {
+fn reopening(state: FlowState, segment: &Segment, by_opener: bool, flags: u8) -> Reopening {
     if !matches!(segment.kind(), Kind::Syn) {
         Reopening::No
     } else if matches!(state, FlowState::Closed) {
         Reopening::AfterClose
-    } else if by_opener {
+    } else if by_opener && flags & FlowFlags::ADOPTED == 0 {
         Reopening::No
     } else {
-        Reopening::ByAnsweringSide
+        Reopening::ToBeJudged
     }
 }
 
@@ -264,6 +309,27 @@ pub(crate) fn may_open(direction: Direction, transport: &Transport, family: Fami
         Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
             datagram::opens(transport, family)
         }
+    }
+}
+
+/// Whether a packet that neither belongs to a flow nor may open one is taken for the middle of a
+/// conversation in the grace time. A datagram of the remote end is not: nothing tells it from an attack on
+/// a port that no rule opens, whereas the stack behind refuses a segment of no connection.
+#[inline(always)]
+pub(crate) fn may_be_learnt(direction: Direction, transport: &Transport, family: Family) -> bool {
+    match (transport, direction) {
+        (Transport::Tcp(segment), Direction::Ingress) => {
+            matches!(segment.kind(), Kind::Plain) && segment.flags & FIN == 0
+        }
+        (Transport::Tcp(segment), Direction::Egress) => matches!(segment.kind(), Kind::Plain),
+        (Transport::Udp(..) | Transport::Icmp(_) | Transport::Other, Direction::Egress) => {
+            datagram::opens(transport, family)
+        }
+        (Transport::Sctp(_), Direction::Egress) => !datagram::opens(transport, family),
+        (
+            Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other,
+            Direction::Ingress,
+        ) => false,
     }
 }
 

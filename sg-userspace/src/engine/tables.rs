@@ -4,13 +4,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use sg_common::abi::{
-    ClassWord, ClockEntry, Datagram, DatagramCell, Event, EventKind, Flow, FlowCell, FlowKey,
-    InterfaceFlags, InterfaceVersion, Permit, PermitKey,
+    Adopted, Adoption, ClassWord, ClockEntry, Datagram, DatagramCell, Event, EventKind, Flow,
+    FlowCell, FlowKey, InterfaceFlags, InterfaceVersion, Permit, PermitKey,
 };
 use sg_common::{
-    Address, AddressTables, Attachment, ClockHand, Context, Decision, Direction, LinkLayer, Reason,
-    TableError, Tables, V4, V6,
+    Address, AddressTables, Attachment, ClockHand, Context, Decision, Direction, Grace, LinkLayer,
+    Reason, TableError, Tables, V4, V6,
 };
+
+use zerocopy::IntoBytes as _;
 
 use super::state::{Counters, FamilyState, Limits, SharedFlow, State};
 use crate::compile::{AddressSpec, InterfaceSpec, IpAddress, PermitPrefix, Prefix, TableSpec};
@@ -21,6 +23,7 @@ pub struct HostTables<'s> {
     spec: &'s TableSpec,
     interface: &'s InterfaceSpec,
     attachment: Attachment,
+    grace: Grace,
     state: Rc<State>,
 }
 
@@ -51,7 +54,20 @@ impl<'s> HostTables<'s> {
 
     fn with_state(spec: &'s TableSpec, slot: u16, state: Rc<State>) -> Result<Self, NoSlot> {
         let interface = spec.interfaces.get(&slot).ok_or(NoSlot(slot))?;
-        Ok(Self { spec, interface, attachment: interface.attachment(slot), state })
+        let attachment = interface.attachment(slot);
+        Ok(Self { spec, interface, attachment, grace: Grace::default(), state })
+    }
+
+    /// The same with a time of grace.
+    #[must_use]
+    pub fn in_grace(self, grace: Grace) -> Self {
+        Self { grace, ..self }
+    }
+
+    /// Enters a flow that was there before, as the adopting program does.
+    #[must_use]
+    pub fn adopt(&self, adoption: &Adoption, now: u64) -> Adopted {
+        sg_common::adopt(adoption.as_bytes(), self, now, &mut self.state.scratch.borrow_mut())
     }
 
     /// Judges a packet at `now`, in nanoseconds of any clock that starts above 0.
@@ -276,6 +292,10 @@ impl<A: HostFamily> AddressTables<A> for HostTables<'_> {
 impl Tables for HostTables<'_> {
     fn attachment(&self) -> Attachment {
         self.attachment
+    }
+
+    fn grace(&self) -> Grace {
+        self.grace
     }
 
     fn generation(&self) -> u64 {

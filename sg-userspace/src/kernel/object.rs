@@ -74,6 +74,12 @@ pub struct Instance {
     pub replay: bool,
     /// Drops reported per second and processor.
     pub drop_budget: u32,
+    /// When the grace time ends in which flows are learnt, in nanoseconds of the monotonic clock; 0: none.
+    #[serde(default)]
+    pub grace_until: u64,
+    /// In that time, also what no rule allows is learnt.
+    #[serde(default)]
+    pub grace_denied: bool,
 }
 
 impl Instance {
@@ -89,6 +95,8 @@ impl Instance {
             trace: false,
             replay: false,
             drop_budget: DEFAULT_DROP_BUDGET,
+            grace_until: 0,
+            grace_denied: false,
         }
     }
 }
@@ -101,6 +109,7 @@ pub(super) mod program {
     pub(crate) const XDP_INGRESS: &str = "sg_xdp_ingress";
     pub(crate) const TC_INGRESS: &str = "sg_tc_ingress";
     pub(crate) const TC_EGRESS: &str = "sg_tc_egress";
+    pub(crate) const ADOPT: &str = "sg_adopt";
 }
 
 /// The object with its maps made or found; no program is loaded yet.
@@ -138,12 +147,14 @@ impl Object {
             ("SG_REPLAY", u32::from(instance.replay)),
             ("SG_CLOCK_MASK", flows - 1),
             ("SG_DROP_BUDGET", instance.drop_budget),
+            ("SG_GRACE_DENIED", u32::from(instance.grace_denied)),
         ];
         let mut loader = EbpfLoader::new();
         loader.default_map_pin_directory(pins);
         for (name, value) in &globals {
             loader.override_global(name, value, true);
         }
+        loader.override_global("SG_GRACE_UNTIL", &instance.grace_until, true);
         for (names, size) in [
             (&["INTERFACES"][..], interfaces),
             (&["CLASSES"], classes),
@@ -168,7 +179,15 @@ impl Object {
 
     /// Loads the TC program of a direction, unless it is.
     pub(super) fn tc(&mut self, direction: Direction) -> Result<&mut SchedClassifier, KernelError> {
-        let name = tc_name(direction);
+        self.classifier(tc_name(direction))
+    }
+
+    /// Loads the program that enters flows, unless it is.
+    pub(super) fn adopter(&mut self) -> Result<&mut SchedClassifier, KernelError> {
+        self.classifier(program::ADOPT)
+    }
+
+    fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, KernelError> {
         let program: &mut SchedClassifier = self
             .ebpf
             .program_mut(name)
