@@ -1,5 +1,6 @@
 //! Userspace half of the security groups: policy compiler, loader, events and the `sgctl` command.
 
+pub mod adoption;
 pub mod compile;
 pub mod policy;
 
