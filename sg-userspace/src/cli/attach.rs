@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 
-use super::{Exit, Format, Global, output, policy_file, status, test_report};
+use super::{Exit, Format, Global, adoption, output, policy_file, status, test_report};
 use crate::kernel::live::{AttachedDevice, Live, Source};
 use crate::kernel::session::{AttachRequest, Target, attach};
 use crate::kernel::{self, DEFAULT_DROP_BUDGET, Paths, Sizes, Wanted};
@@ -19,6 +20,9 @@ use crate::policy::model::{Interface, Policy, Side};
 /// attached or none. The programs stay when this command has ended, and after any crash of anything; see
 /// `sgctl detach`.
 ///
+/// Connections that are open already are kept: the sockets behind each device become flows, also those that
+/// no rule allows, unless the file says `live_flows: cut`.
+///
 /// The file's `tests:` are run first: a file with a test that fails is not attached.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -26,6 +30,7 @@ Examples:
   sgctl attach --policy web.yaml               every interface that names a device
   sgctl attach eth0 --policy web.yaml          eth0, as the interface that names it
   sgctl attach eth0 --policy web.yaml --interface web --side host
+  sgctl attach tap0 --policy vm.yaml --grace 30s
   sgctl attach eth0 --policy web.yaml --audit  report what would be dropped, drop nothing")]
 pub(super) struct Arguments {
     /// The device to attach; without it, every device that the file names
@@ -54,6 +59,13 @@ pub(super) struct Arguments {
     /// Drops reported as events, per second and processor
     #[arg(long, value_name = "N", default_value_t = DEFAULT_DROP_BUDGET)]
     drop_events: u32,
+    /// Do not keep what is open behind the device: what no rule lets in anew is cut
+    #[arg(long)]
+    no_adopt: bool,
+    /// How long connections are learnt from their packets, for taps, whose sockets cannot be asked, and
+    /// routers. Meanwhile a segment that opens nothing passes whatever the rules say
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = adoption::grace)]
+    grace: Duration,
     #[command(flatten)]
     sizes: SizeArguments,
 }
@@ -144,12 +156,15 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
         trace: arguments.trace,
         replay: false,
         drop_budget: arguments.drop_events,
+        adopt: !arguments.no_adopt,
+        grace: arguments.grace,
         sizes: arguments.sizes.sizes(),
     };
     let attached = attach(&paths, &request)?;
     if arguments.audit {
         log::warn!("--audit: packets are judged and reported, and none is dropped");
     }
+    adoption::tell(&attached, arguments.grace);
     tell(&paths, &attached, global)?;
     Ok(Exit::Yes)
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Serialize;
+use sg_common::abi::FlowState;
 
 use super::{Exit, Format, Global, output, traffic};
 use crate::events::{BothWays, End, Names, protocol_name};
@@ -75,8 +76,13 @@ struct Listed {
     state: &'static str,
     /// Whether it is in the table that nothing evicts.
     established: bool,
-    /// The rule that let it in, in words; null where the policy no longer has it.
+    /// Whether it was open before the programs were attached.
+    adopted: bool,
+    /// The rule that let it in, in words; null where the policy no longer has it, or never had.
     rule: Option<String>,
+    /// Whether a rule let it in at all.
+    #[serde(skip)]
+    is_ruled: bool,
     /// Packets so far.
     packets: BothWays<u32>,
     /// Bytes so far.
@@ -133,6 +139,8 @@ impl Listed {
             opened: flow.opened,
             state: flow.state,
             established: flow.established,
+            adopted: flow.adopted,
+            is_ruled: flow.rule != 0,
             rule: names.rule(flow.rule).map(str::to_owned),
             packets: flow.packets.into(),
             bytes: flow.bytes.into(),
@@ -154,11 +162,21 @@ impl Listed {
             End(self.local, self.local_port).to_string(),
             arrow.to_owned(),
             End(self.remote, self.remote_port).to_string(),
-            self.state.to_owned(),
+            self.state_text(),
             both([self.packets.ingress, self.packets.egress].map(|number| number.to_string())),
             format!("{} s", self.expires_in),
-            self.rule.clone().unwrap_or_else(|| "(a rule that has gone)".to_owned()),
+            self.rule.clone().unwrap_or_else(|| {
+                if self.is_ruled { "(a rule that has gone)" } else { "(no rule)" }.to_owned()
+            }),
         ]
+    }
+
+    fn state_text(&self) -> String {
+        if self.adopted && self.state != FlowState::Adopted.name() {
+            format!("{} (adopted)", self.state)
+        } else {
+            self.state.to_owned()
+        }
     }
 }
 
@@ -197,6 +215,7 @@ mod tests {
             packets: [2, 1],
             bytes: [120, 60],
             expires_in: 30,
+            adopted: false,
             has_ports: true,
         };
         Listed::new(&record, &Names::default())
@@ -207,6 +226,13 @@ mod tests {
         let row = flow().row();
         assert_eq!(row[2..5], ["10.0.0.2:22", "<-", "10.0.0.9:40000"]);
         assert_eq!(row[6..], ["2/1", "30 s", "(a rule that has gone)"]);
+    }
+
+    #[test]
+    fn a_row_says_what_was_adopted() {
+        let adopted = Listed { adopted: true, is_ruled: false, ..flow() }.row();
+        assert_eq!((&*adopted[5], &*adopted[8]), ("established (adopted)", "(no rule)"));
+        assert_eq!(Listed { adopted: true, state: "adopted", ..flow() }.row()[5], "adopted");
     }
 
     #[test]

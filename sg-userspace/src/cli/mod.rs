@@ -3,6 +3,7 @@
 //! Data goes to standard output, talk to standard error. The exit code is 0 for yes, 1 for an error,
 //! 2 for wrong usage, 3 when the answer is no.
 
+mod adoption;
 mod attach;
 mod completions;
 mod detach;

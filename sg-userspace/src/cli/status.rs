@@ -5,6 +5,7 @@ use sg_common::abi::INTERFACE_FLAGS;
 
 use super::{Exit, Format, Global, output};
 use crate::compile::{InterfaceSpec, Origin, TableSpec};
+use crate::kernel::adopt::Adoption;
 use crate::kernel::live::{AttachedDevice, Live};
 use crate::kernel::read::{self, HookStatus, ReasonCount, TableFill};
 use crate::kernel::stream::{self, StreamTotals};
@@ -60,6 +61,10 @@ pub(super) struct DeviceStatus {
     pub(super) drop_events: u32,
     /// When it was attached, in seconds since 1970.
     pub(super) since: u64,
+    /// What was open then; null when nothing was to be kept.
+    pub(super) adoption: Option<Adoption>,
+    /// Seconds for which connections are still learnt from their packets; null: they are not.
+    pub(super) grace_left: Option<u64>,
 }
 
 /// An interface that has attached devices.
@@ -79,6 +84,8 @@ struct InterfaceStatus {
     established_flows: [u64; 2],
     /// How many there may be in each family.
     max_flows: u32,
+    /// Flows alive now that were open before it was attached.
+    adopted_flows: usize,
     /// Packets by direction and reason, without those that never occurred.
     counters: Vec<ReasonCount>,
 }
@@ -146,12 +153,20 @@ impl DeviceStatus {
             trace: device.instance.trace,
             drop_events: device.instance.drop_budget,
             since: device.since,
+            adoption: device.adoption,
+            grace_left: grace_left(device.instance.grace_until, read::monotonic()),
         }
     }
 }
 
+/// Seconds, begun ones counted whole.
+fn grace_left(until: u64, now: u64) -> Option<u64> {
+    (until > now).then(|| (until - now).div_ceil(1_000_000_000))
+}
+
 /// Every interface that some device is, once.
 fn interfaces(paths: &Paths, live: &Live) -> Result<Vec<InterfaceStatus>, KernelError> {
+    let flows = read::flows(paths)?;
     let attached = |spec: &InterfaceSpec| live.devices.iter().any(|one| one.interface == spec.name);
     live.tables
         .interfaces
@@ -166,6 +181,7 @@ fn interfaces(paths: &Paths, live: &Live) -> Result<Vec<InterfaceStatus>, Kernel
                 source_dest_check: has_flag(spec, INFRASTRUCTURE_FLAGS),
                 established_flows: read::established_flows(paths, slot)?,
                 max_flows: spec.version.flow_limit,
+                adopted_flows: flows.iter().filter(|one| one.adopted && one.slot == slot).count(),
                 counters: read::counters(paths, slot)?,
             })
         })
@@ -241,7 +257,8 @@ fn devices_text(devices: &[DeviceStatus]) -> String {
         let namespace = (!device.here).then(|| format!("namespace {}", device.namespace));
         let audit = device.audit.then(|| "audit".to_owned());
         let trace = device.trace.then(|| "trace".to_owned());
-        let notes: Vec<_> = [namespace, audit, trace].into_iter().flatten().collect();
+        let grace = device.grace_left.map(|left| format!("grace, {left} s left"));
+        let notes: Vec<_> = [namespace, audit, trace, grace].into_iter().flatten().collect();
         table.add_row([
             device.device.as_str(),
             &device.interface,
@@ -270,6 +287,10 @@ fn interface_text(interface: &InterfaceStatus) -> String {
     text += &format!("  infrastructure on: {}; off: {}\n", words(true), words(false));
     let ([v4, v6], most) = (interface.established_flows, interface.max_flows);
     text += &format!("  established flows: {v4} IPv4, {v6} IPv6; at most {most} of each\n");
+    if interface.adopted_flows > 0 {
+        let flows = output::count(interface.adopted_flows, "flow");
+        text += &format!("  {flows} from before it was attached\n");
+    }
     if interface.counters.is_empty() {
         return text + "  no packet yet\n";
     }

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::adopt::Adoption;
 use super::commit::Slots;
 use super::hooks::Attached;
 use super::maps::PolicyMaps;
@@ -42,6 +43,9 @@ pub struct AttachedDevice {
     pub attached: Attached,
     /// When, in seconds since 1970.
     pub since: u64,
+    /// What was adopted then; `None`: nothing was to be.
+    #[serde(default)]
+    pub adoption: Option<Adoption>,
 }
 
 impl AttachedDevice {
@@ -59,6 +63,7 @@ impl AttachedDevice {
             instance,
             attached,
             since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            adoption: None,
         }
     }
 

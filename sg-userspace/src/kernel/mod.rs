@@ -4,14 +4,18 @@
 //! writes the difference into the maps ([`commit`]) and moves links ([`hooks`]). Enforcement lives in pinned
 //! links and maps alone; no process of ours has to.
 
+pub mod adopt;
 mod bpf;
 pub mod commit;
 mod device;
+mod exchange;
 pub mod flush;
 mod hooks;
+mod join;
 pub mod live;
 mod lock;
 mod maps;
+mod namespace;
 mod netlink;
 mod object;
 mod paths;
@@ -21,6 +25,7 @@ mod recover;
 pub mod replay;
 pub mod run;
 pub mod session;
+mod sock_diag;
 pub mod stream;
 pub mod trace;
 
@@ -200,6 +205,40 @@ pub enum KernelError {
     /// The compiler refused.
     #[error(transparent)]
     Compile(#[from] crate::compile::CompileError),
+    /// The sockets behind a device cannot be listed.
+    #[error(
+        "cannot list the sockets behind {device} (sock_diag, CONFIG_INET_DIAG and CONFIG_INET_UDP_DIAG), so what is open there would be cut; nothing was attached; --no-adopt attaches without them"
+    )]
+    Sockets {
+        /// The device.
+        device: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// More is open than the flow table holds.
+    #[error(
+        "{} {} are open behind {device} and the flow table has room for {}, so some would be cut; nothing was attached; detach what is attached and use --max-flows {}, or --no-adopt to let them be cut",
+        overflow.live,
+        overflow.what,
+        overflow.room,
+        overflow.enough
+    )]
+    Adoption {
+        /// The device.
+        device: String,
+        /// How many of what.
+        overflow: crate::adoption::Overflow,
+    },
+    /// The flow table is full of other flows.
+    #[error(
+        "the flow table has no room for what is open behind {device} (such as with {remote}), which would be cut; nothing was attached; detach what is attached and use a larger --max-flows, or --no-adopt to let it be cut"
+    )]
+    AdoptionRefused {
+        /// The device.
+        device: String,
+        /// The other end of the first that found no room.
+        remote: std::net::SocketAddr,
+    },
     /// A trace that cannot be read.
     #[error("cannot read the trace of {device}; is it attached with --trace?")]
     Trace {

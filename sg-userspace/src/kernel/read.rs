@@ -100,6 +100,8 @@ pub struct FlowRecord {
     pub bytes: [u64; 2],
     /// Seconds until it dies of idleness.
     pub expires_in: u64,
+    /// Whether it was there before the programs.
+    pub adopted: bool,
     /// Whether the two ports are ports.
     #[serde(skip)]
     pub has_ports: bool,
@@ -172,6 +174,7 @@ fn record<A: Address>(
         packets: flow.packets,
         bytes: flow.bytes,
         expires_in: flow.deadline.saturating_sub(now) / 1_000_000_000,
+        adopted: flow.flags & FlowFlags::ADOPTED != 0,
         has_ports: key.kind == FlowKind::Ports as u8,
     }
 }
@@ -179,7 +182,9 @@ fn record<A: Address>(
 fn state_name(flow: &Flow) -> &'static str {
     let half_closed = FlowFlags::FIN_FROM_LOCAL | FlowFlags::FIN_FROM_REMOTE;
     match FlowState::from_number(flow.state) {
-        Some(FlowState::Established) if flow.flags & half_closed != 0 => "half-closed",
+        Some(FlowState::Established | FlowState::Adopted) if flow.flags & half_closed != 0 => {
+            "half-closed"
+        }
         Some(state) => state.name(),
         None => "unknown",
     }

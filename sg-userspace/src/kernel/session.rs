@@ -1,10 +1,15 @@
 //! Attaching and detaching: each a transaction that leaves nothing half-done.
 
+use std::time::Duration;
+
+use super::adopt::Adopting;
 use super::commit::{Prepared, Slots, check_capacity};
 use super::hooks::{self, Wanted};
+use super::join::{Joining, join};
 use super::live::{AttachedDevice, Live, Source};
 use super::maps::PolicyMaps;
 use super::object::Object;
+use super::read::monotonic;
 use super::recover::{recover, restore};
 use super::{Device, Instance, KernelError, Lock, Paths, Sizes, require_root};
 use crate::compile::{Surroundings, TableSpec, compile};
@@ -41,6 +46,10 @@ pub struct AttachRequest<'a> {
     pub replay: bool,
     /// Drops reported per second and processor.
     pub drop_budget: u32,
+    /// Keep what is open already.
+    pub adopt: bool,
+    /// How long flows are learnt from their packets.
+    pub grace: Duration,
     /// Sizes of the maps; they count when the first device is attached.
     pub sizes: Sizes,
 }
@@ -187,23 +196,18 @@ fn attach_all(
     prepared.flip()?;
     Live::forget_others(paths, Some(generation))?;
 
-    let mut attached = Vec::new();
-    for ((target, device), (instance, object)) in
-        request.targets.iter().zip(devices).zip(&mut loaded)
-    {
-        let result = hooks::attach(object, paths, device, instance.workload, request.hooks);
-        match result {
-            Ok(hooks) => {
-                attached.push(AttachedDevice::new(device, &target.interface, *instance, hooks));
-            }
-            Err(error) => {
-                for done in &attached {
-                    detach_hooks(paths, done)?;
-                }
-                return Err(error);
-            }
-        }
+    let mut joining = Vec::new();
+    for ((target, device), (instance, object)) in request.targets.iter().zip(devices).zip(loaded) {
+        let adopting = request.adopt.then(|| Adopting::new(&live.tables, &instance, device));
+        joining.push(Joining { target, device, instance, object, adopting });
     }
+    let attached = match join(paths, request, &live, &mut joining) {
+        Ok(attached) => attached,
+        Err(error) => {
+            joining.iter_mut().for_each(Joining::forget_flows);
+            return Err(error);
+        }
+    };
     live.devices.extend(attached.iter().cloned());
     live.write(paths, generation)?;
     Ok(attached)
@@ -225,6 +229,11 @@ fn instance(
         trace: request.trace,
         replay: request.replay,
         drop_budget: request.drop_budget,
+        grace_until: match u64::try_from(request.grace.as_nanos()).unwrap_or(u64::MAX) {
+            0 => 0,
+            grace => monotonic().saturating_add(grace),
+        },
+        grace_denied: !tables.cut_live_flows,
         ..Instance::new(slot, interface.vpc, side, device.link)
     })
 }
@@ -306,7 +315,7 @@ fn is_filter_elsewhere(device: &AttachedDevice) -> bool {
         && Device::namespace_exists(device.namespace)
 }
 
-fn detach_hooks(paths: &Paths, device: &AttachedDevice) -> Result<(), KernelError> {
+pub(super) fn detach_hooks(paths: &Paths, device: &AttachedDevice) -> Result<(), KernelError> {
     hooks::detach(paths, device.namespace, &device.device, &device.attached)
 }
 

@@ -152,6 +152,8 @@ impl<'b> Attachment<'b> {
             trace: false,
             replay: true,
             drop_budget: u32::MAX,
+            adopt: false,
+            grace: std::time::Duration::ZERO,
             sizes: run_sizes(&case.spec),
         };
         let folders = Folders::new();

@@ -1,0 +1,200 @@
+//! Adopting what is open already: the sockets behind a device become flows before its programs judge, and
+//! those that opened meanwhile right after.
+//!
+//! Each flow is entered by `sg_adopt`, a program run by BPF_PROG_TEST_RUN: the packet path's own code claims
+//! the element of the reclaiming clock, whether programs of other devices run or not.
+
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+
+use aya::programs::{TestRun as _, TestRunOptions};
+use serde::{Deserialize, Serialize};
+use sg_common::abi::{Adopted, AdoptionRequest};
+use sg_common::wire::ip;
+use zerocopy::IntoBytes as _;
+
+use super::object::{Object, program};
+use super::{Device, Instance, KernelError, namespace, sock_diag};
+use crate::adoption::{Conversation, check_room, conversations};
+use crate::compile::{IpAddress, Prefix, TableSpec};
+
+/// What was adopted with a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adoption {
+    /// Whether the sockets behind the device could be asked; not those behind a tap.
+    pub asked: bool,
+    /// TCP connections.
+    pub tcp: usize,
+    /// Connected UDP sockets.
+    pub udp: usize,
+    /// How many of these no rule allows (`live_flows: keep`).
+    pub denied: usize,
+    /// How many were not adopted, because no rule allows them (`live_flows: cut`).
+    pub cut: usize,
+}
+
+/// One device's adoption.
+pub(super) struct Adopting<'s> {
+    spec: &'s TableSpec,
+    slot: u16,
+    place: Place,
+    /// `live_flows: keep`.
+    keeps_denied: bool,
+    entered: Vec<Conversation>,
+    report: Adoption,
+}
+
+/// Where the sockets behind a device are.
+enum Place {
+    Here,
+    Namespace(File),
+    Unknown,
+}
+
+impl<'s> Adopting<'s> {
+    /// Finds out where the sockets are.
+    pub(super) fn new(spec: &'s TableSpec, instance: &Instance, device: &Device) -> Self {
+        let place = if instance.workload {
+            // A namespace that cannot be found is as good as none: its flows are learnt in the grace time.
+            match namespace::behind(device) {
+                Ok(found) => found.map_or(Place::Unknown, Place::Namespace),
+                Err(error) => {
+                    log::debug!("namespace behind {}: {error}", device.name);
+                    Place::Unknown
+                }
+            }
+        } else {
+            Place::Here
+        };
+        let report = Adoption { asked: !matches!(place, Place::Unknown), ..Adoption::default() };
+        let (slot, keeps_denied) = (instance.slot, !spec.cut_live_flows);
+        Self { spec, slot, place, keeps_denied, entered: Vec::new(), report }
+    }
+
+    /// Enters every conversation, before the programs are attached. What an earlier attachment left in the
+    /// tables is out of date, unless another device of the interface has kept it going.
+    pub(super) fn before(
+        &mut self,
+        object: &mut Object,
+        device: &Device,
+        flows: u32,
+        interface_is_live: bool,
+    ) -> Result<(), KernelError> {
+        let found = self.conversations(device)?;
+        check_room(&found, flows)
+            .map_err(|overflow| KernelError::Adoption { device: device.name.clone(), overflow })?;
+        let request =
+            if interface_is_live { AdoptionRequest::Add } else { AdoptionRequest::Replace };
+        for conversation in found {
+            self.enter(object, device, request, conversation)?;
+        }
+        Ok(())
+    }
+
+    /// Enters the connections that were made between the first look and the attachment. From now on
+    /// another one needs a rule and has its entry, so one without is older. A UDP socket connects without a
+    /// packet, which tells nothing of its age.
+    pub(super) fn after(
+        &mut self,
+        object: &mut Object,
+        device: &Device,
+    ) -> Result<(), KernelError> {
+        for conversation in self.conversations(device)? {
+            let key = |one: &Conversation| (one.protocol, one.local, one.remote);
+            let is_known = self.entered.iter().any(|one| key(one) == key(&conversation));
+            if conversation.protocol == ip::TCP && !is_known {
+                self.enter(object, device, AdoptionRequest::Add, conversation)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what was entered.
+    pub(super) fn undo(&self, object: &mut Object) {
+        for conversation in &self.entered {
+            if let Err(error) = run(object, conversation, AdoptionRequest::Remove, 0) {
+                log::error!("and then, while forgetting adopted flows: {error}");
+                return;
+            }
+        }
+    }
+
+    /// What was adopted.
+    pub(super) fn report(&self) -> Adoption {
+        self.report
+    }
+
+    fn conversations(&self, device: &Device) -> Result<Vec<Conversation>, KernelError> {
+        let sockets = match &self.place {
+            Place::Here => sock_diag::sockets(),
+            Place::Namespace(file) => namespace::inside(file, sock_diag::sockets),
+            Place::Unknown => return Ok(Vec::new()),
+        };
+        let failed =
+            |source: io::Error| KernelError::Sockets { device: device.name.clone(), source };
+        let is_own = |address| is_own(self.spec, self.slot, address);
+        Ok(conversations(&sockets.map_err(failed)?, is_own))
+    }
+
+    fn enter(
+        &mut self,
+        object: &mut Object,
+        device: &Device,
+        request: AdoptionRequest,
+        conversation: Conversation,
+    ) -> Result<(), KernelError> {
+        let rule = conversation
+            .rule(self.spec, self.slot)
+            .map_err(|error| KernelError::Request(error.to_string()))?;
+        if rule.is_none() && !self.keeps_denied {
+            self.report.cut += 1;
+            return Ok(());
+        }
+        match run(object, &conversation, request, rule.unwrap_or(0))? {
+            Adopted::Done => {}
+            Adopted::Known => return Ok(()),
+            Adopted::Full | Adopted::Refused => {
+                return Err(KernelError::AdoptionRefused {
+                    device: device.name.clone(),
+                    remote: conversation.remote,
+                });
+            }
+        }
+        self.report.denied += usize::from(rule.is_none());
+        match conversation.protocol {
+            ip::TCP => self.report.tcp += 1,
+            _ => self.report.udp += 1,
+        }
+        self.entered.push(conversation);
+        Ok(())
+    }
+}
+
+/// Lets the program do what an adoption asks for.
+fn run(
+    object: &mut Object,
+    conversation: &Conversation,
+    request: AdoptionRequest,
+    rule: u32,
+) -> Result<Adopted, KernelError> {
+    let record = conversation.record(request, rule);
+    let options = TestRunOptions { data_in: Some(record.as_bytes()), ..TestRunOptions::new() };
+    let result = object
+        .adopter()?
+        .test_run(options)
+        .map_err(|source| KernelError::program(program::ADOPT, source))?;
+    let odd = || KernelError::Request(format!("{} left no result", program::ADOPT));
+    Adopted::from_number(result.return_value).ok_or_else(odd)
+}
+
+/// Whether an interface has the address.
+fn is_own(spec: &TableSpec, slot: u16, address: IpAddr) -> bool {
+    fn holds<A: IpAddress>(prefix: &Prefix<A>, slot: u16, address: A) -> bool {
+        prefix.space == u32::from(slot) && address.masked(prefix.length) == prefix.address
+    }
+    match address {
+        IpAddr::V4(address) => spec.v4.own.iter().any(|prefix| holds(prefix, slot, address)),
+        IpAddr::V6(address) => spec.v6.own.iter().any(|prefix| holds(prefix, slot, address)),
+    }
+}

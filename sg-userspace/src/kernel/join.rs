@@ -1,0 +1,72 @@
+//! The moment of attaching: what is open becomes flows, programs go to their hooks, and what opened between
+//! the two becomes flows as well.
+
+use super::adopt::Adopting;
+use super::live::{AttachedDevice, Live};
+use super::object::Object;
+use super::session::{AttachRequest, Target, detach_hooks};
+use super::{Device, Instance, KernelError, Paths, hooks};
+
+/// A device that is about to be attached.
+pub(super) struct Joining<'a> {
+    pub(super) target: &'a Target,
+    pub(super) device: &'a Device,
+    pub(super) instance: Instance,
+    pub(super) object: Object,
+    pub(super) adopting: Option<Adopting<'a>>,
+}
+
+impl Joining<'_> {
+    /// Puts the flow tables back.
+    pub(super) fn forget_flows(&mut self) {
+        if let Some(adopting) = &self.adopting {
+            adopting.undo(&mut self.object);
+        }
+    }
+}
+
+/// Adopts what is open and attaches the programs, at all devices or at none.
+pub(super) fn join(
+    paths: &Paths,
+    request: &AttachRequest<'_>,
+    live: &Live,
+    joining: &mut [Joining<'_>],
+) -> Result<Vec<AttachedDevice>, KernelError> {
+    for Joining { target, device, object, adopting, .. } in joining.iter_mut() {
+        let is_live = live.devices.iter().any(|one| one.interface == target.interface);
+        if let Some(adopting) = adopting {
+            adopting.before(object, device, live.sizes.flows, is_live)?;
+        }
+    }
+    let mut attached: Vec<AttachedDevice> = Vec::new();
+    for one in joining.iter_mut() {
+        match join_one(paths, request, one) {
+            Ok(done) => attached.push(done),
+            Err(error) => {
+                for done in &attached {
+                    detach_hooks(paths, done)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(attached)
+}
+
+fn join_one(
+    paths: &Paths,
+    request: &AttachRequest<'_>,
+    joining: &mut Joining<'_>,
+) -> Result<AttachedDevice, KernelError> {
+    let Joining { target, device, instance, object, adopting } = joining;
+    let hooks = hooks::attach(object, paths, device, instance.workload, request.hooks)?;
+    let mut attached = AttachedDevice::new(device, &target.interface, *instance, hooks);
+    if let Some(adopting) = adopting {
+        if let Err(error) = adopting.after(object, device) {
+            detach_hooks(paths, &attached)?;
+            return Err(error);
+        }
+        attached.adoption = Some(adopting.report());
+    }
+    Ok(attached)
+}

@@ -1,0 +1,88 @@
+//! The network namespace behind a veth: where the sockets of a workload are.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::sched::{CloneFlags, setns};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
+
+use super::Device;
+use super::exchange::exchange;
+
+/// The namespace that the other end of a device is in; `None` where it has no other end, or where
+/// that namespace has neither a name nor a process.
+pub(super) fn behind(device: &Device) -> io::Result<Option<File>> {
+    if device.driver.as_deref() != Some("veth") {
+        return Ok(None);
+    }
+    let mut request = LinkMessage::default();
+    request.header.index = device.index;
+    let answers = exchange(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(request), 0)?;
+    let id = answers.iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => {
+            link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::LinkNetNsId(id) => Some(*id),
+                _ => None,
+            })
+        }
+        _ => None,
+    });
+    // No identity: both ends are here.
+    let Some(id) = id else { return File::open("/proc/thread-self/ns/net").map(Some) };
+    let mut seen = HashSet::new();
+    for path in candidates() {
+        let Ok(file) = File::open(path) else { continue };
+        let is_new = file.metadata().is_ok_and(|found| seen.insert(found.ino()));
+        if is_new && identity(&file).is_ok_and(|found| found == Some(id)) {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
+}
+
+/// Runs `work` in a namespace, on a thread of its own: this one stays where it is.
+pub(super) fn inside<T: Send>(
+    namespace: &File,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    let entered = || {
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(entered).join())
+        .unwrap_or_else(|_panic| Err(io::Error::other("the thread in the namespace panicked")))
+}
+
+/// Files that stand for namespaces: named ones, and those of processes.
+fn candidates() -> impl Iterator<Item = PathBuf> {
+    let list = |folder: &str| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = list("/run/netns").map(|entry| entry.path());
+    let processes = list("/proc")
+        .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        .map(|entry| entry.path().join("ns/net"));
+    named.chain(processes)
+}
+
+/// The number by which this namespace knows another; `None`: by none.
+fn identity(namespace: &File) -> io::Result<Option<i32>> {
+    let mut request = NsidMessage::default();
+    let descriptor = namespace.as_raw_fd().cast_unsigned();
+    request.attributes.push(NsidAttribute::Fd(descriptor));
+    let answers = exchange(NETLINK_ROUTE, RouteNetlinkMessage::GetNsId(request), 0)?;
+    Ok(answers.iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewNsId(message) => {
+            message.attributes.iter().find_map(|attribute| match attribute {
+                NsidAttribute::Id(id) if *id >= 0 => Some(*id),
+                _ => None,
+            })
+        }
+        _ => None,
+    }))
+}
