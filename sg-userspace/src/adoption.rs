@@ -87,7 +87,7 @@ pub fn conversations(sockets: &[Socket], is_own: impl Fn(IpAddr) -> bool) -> Vec
         let opened = if is_waiting(socket) { Direction::Ingress } else { Direction::Egress };
         let protocol = socket.protocol;
         let conversation = Conversation { protocol, local, remote, opened, state, closed };
-        found.insert((protocol, local, remote), conversation);
+        found.insert(conversation.key(), conversation);
     }
     found.into_values().collect()
 }
@@ -120,6 +120,12 @@ fn begins_as(socket: &Socket) -> Option<(FlowState, u8)> {
 }
 
 impl Conversation {
+    /// What tells it from every other.
+    #[must_use]
+    pub fn key(&self) -> (u8, SocketAddr, SocketAddr) {
+        (self.protocol, self.local, self.remote)
+    }
+
     /// The rule that would let it begin now; `None`: none, 0: it needs none.
     ///
     /// # Errors

@@ -110,7 +110,7 @@ vpcs:
 "#;
 
 fn spec() -> TableSpec {
-    let loaded = crate::policy::load("adopt", POLICY).ok().expect("a policy");
+    let Ok(loaded) = crate::policy::load("adopt", POLICY) else { panic!("a policy") };
     compile(&loaded.policy, &Surroundings::of(["web"]), None).expect("tables")
 }
 

@@ -4,9 +4,10 @@
 //! Each flow is entered by `sg_adopt`, a program run by BPF_PROG_TEST_RUN: the packet path's own code claims
 //! the element of the reclaiming clock, whether programs of other devices run or not.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub(super) struct Adopting<'s> {
     place: Place,
     /// `live_flows: keep`.
     keeps_denied: bool,
+    /// Those looked at already, entered or not.
+    seen: HashSet<(u8, SocketAddr, SocketAddr)>,
     entered: Vec<Conversation>,
     report: Adoption,
 }
@@ -69,7 +72,7 @@ impl<'s> Adopting<'s> {
         };
         let report = Adoption { asked: !matches!(place, Place::Unknown), ..Adoption::default() };
         let (slot, keeps_denied) = (instance.slot, !spec.cut_live_flows);
-        Self { spec, slot, place, keeps_denied, entered: Vec::new(), report }
+        Self { spec, slot, place, keeps_denied, seen: HashSet::new(), entered: Vec::new(), report }
     }
 
     /// Enters every conversation, before the programs are attached. What an earlier attachment left in the
@@ -101,9 +104,7 @@ impl<'s> Adopting<'s> {
         device: &Device,
     ) -> Result<(), KernelError> {
         for conversation in self.conversations(device)? {
-            let key = |one: &Conversation| (one.protocol, one.local, one.remote);
-            let is_known = self.entered.iter().any(|one| key(one) == key(&conversation));
-            if conversation.protocol == ip::TCP && !is_known {
+            if conversation.protocol == ip::TCP && !self.seen.contains(&conversation.key()) {
                 self.enter(object, device, AdoptionRequest::Add, conversation)?;
             }
         }
@@ -144,6 +145,7 @@ impl<'s> Adopting<'s> {
         request: AdoptionRequest,
         conversation: Conversation,
     ) -> Result<(), KernelError> {
+        self.seen.insert(conversation.key());
         let rule = conversation
             .rule(self.spec, self.slot)
             .map_err(|error| KernelError::Request(error.to_string()))?;

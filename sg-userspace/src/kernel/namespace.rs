@@ -25,14 +25,12 @@ pub(super) fn behind(device: &Device) -> io::Result<Option<File>> {
     let mut request = LinkMessage::default();
     request.header.index = device.index;
     let answers = exchange(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(request), 0)?;
-    let id = answers.iter().find_map(|answer| match answer {
-        RouteNetlinkMessage::NewLink(link) => {
-            link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::LinkNetNsId(id) => Some(*id),
-                _ => None,
-            })
-        }
-        _ => None,
+    let id = answers.iter().find_map(|answer| {
+        let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+        link.attributes.iter().find_map(|attribute| {
+            let LinkAttribute::LinkNetNsId(id) = attribute else { return None };
+            Some(*id)
+        })
     });
     // No identity: both ends are here.
     let Some(id) = id else { return File::open("/proc/thread-self/ns/net").map(Some) };
@@ -76,13 +74,11 @@ fn identity(namespace: &File) -> io::Result<Option<i32>> {
     let descriptor = namespace.as_raw_fd().cast_unsigned();
     request.attributes.push(NsidAttribute::Fd(descriptor));
     let answers = exchange(NETLINK_ROUTE, RouteNetlinkMessage::GetNsId(request), 0)?;
-    Ok(answers.iter().find_map(|answer| match answer {
-        RouteNetlinkMessage::NewNsId(message) => {
-            message.attributes.iter().find_map(|attribute| match attribute {
-                NsidAttribute::Id(id) if *id >= 0 => Some(*id),
-                _ => None,
-            })
-        }
-        _ => None,
+    Ok(answers.iter().find_map(|answer| {
+        let RouteNetlinkMessage::NewNsId(message) = answer else { return None };
+        message.attributes.iter().find_map(|attribute| {
+            let NsidAttribute::Id(id) = attribute else { return None };
+            (*id >= 0).then_some(*id)
+        })
     }))
 }

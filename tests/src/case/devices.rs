@@ -153,7 +153,7 @@ impl<'b> Attachment<'b> {
             replay: true,
             drop_budget: u32::MAX,
             adopt: false,
-            grace: std::time::Duration::ZERO,
+            grace: Duration::ZERO,
             sizes: run_sizes(&case.spec),
         };
         let folders = Folders::new();
