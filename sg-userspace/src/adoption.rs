@@ -1,5 +1,9 @@
 //! From the sockets that are there to the flows that keep them: what `attach` adopts. Pure.
 
+#[cfg(test)]
+mod tests;
+mod tracked;
+
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,6 +14,8 @@ use sg_common::{Address as _, Be16, Direction, V4, V6, Verdict};
 use crate::compile::TableSpec;
 use crate::engine::{Probe, ReachError, reach};
 use crate::policy::model::Traffic;
+
+pub use tracked::{Tracked, TrackedState, merge, tracked};
 
 /// A socket of the protected end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,6 +222,3 @@ pub fn check_room<'a>(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

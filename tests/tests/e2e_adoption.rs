@@ -405,3 +405,53 @@ fn what_is_learnt_outlives_the_grace_time() -> Result<()> {
     assert_eq!(silent.exchange(SHORT)?, Stalled);
     Ok(())
 }
+
+/// Nor need a tap's flows be learnt where this host tracks what it forwards.
+#[test]
+fn what_connection_tracking_knows_is_adopted_behind_a_tap() -> Result<()> {
+    let (carrier, vm) = (Namespace::new("carrier")?, Namespace::new("vm")?);
+    let _cable = Cable::between([(&carrier, &["10.79.0.9/24"]), (&vm, &["10.79.0.2/24"])])?;
+    let nft = carrier.command("nft").arg("add table inet t; add chain inet t c { type filter hook input priority 0; }; add rule inet t c ct state established accept").output()?;
+    ensure!(nft.status.success(), "nft: {}", String::from_utf8_lossy(&nft.stderr));
+    let (at_carrier, at_vm): (SocketAddr, SocketAddr) =
+        ("10.79.0.9:81".parse()?, "10.79.0.2:80".parse()?);
+    let _servers = [tcp::Server::start(&carrier, at_carrier)?, tcp::Server::start(&vm, at_vm)?];
+    let mut open = [connect(&vm, at_carrier)?, connect(&carrier, at_vm)?];
+    let sgctl = Sgctl::new(&carrier)?;
+    let path = sgctl.policy("tap.yaml", TAP)?;
+    let path = path.to_str().context("a path in UTF-8")?;
+    let output = sgctl.run(["attach", "--policy", path])?.ok()?;
+    ensure!(output.stderr.contains("adopted 2 flows (2 tcp, 0 udp)"), "{}", output.stderr);
+    for connection in &mut open {
+        assert_eq!(connection.exchange(LONG)?, Connected);
+    }
+    assert_eq!(tcp::connect(&carrier, None, at_vm, SHORT)?, TimedOut);
+    Ok(())
+}
+
+/// Connections that are made while sgctl works: those that came about live on, one after another.
+#[test]
+fn what_opens_while_the_programs_are_attached_is_not_lost() -> Result<()> {
+    let net = Net::pair()?;
+    let (client, server) = (net.host("client"), net.host("server"));
+    let _service = tcp::Server::start(client.ns(), client.socket_v4(81))?;
+    let sgctl = controller(&net, Host)?;
+    let mut opened = thread::scope(|scope| -> Result<_> {
+        let opening = scope.spawn(|| -> Result<Vec<tcp::Client>> {
+            let mut opened = Vec::new();
+            while let Ok(one) = tcp::Client::open(server.ns(), None, client.socket_v4(81), SHORT)? {
+                opened.push(one);
+                ensure!(opened.len() < 20_000, "nothing stops them");
+                thread::sleep(Duration::from_micros(300));
+            }
+            Ok(opened)
+        });
+        attach(&sgctl, &net, Host, CLOSED, &[])?.ok()?;
+        opening.join().expect("no panic in a connection")
+    })?;
+    ensure!(opened.len() > 20, "too few to tell: {}", opened.len());
+    for one in &mut opened {
+        assert_eq!(one.exchange(LONG)?, Connected, "{:?}", one.local_address());
+    }
+    Ok(())
+}

@@ -19,6 +19,7 @@ const BOUNDS: [(LinkLayer, Side, Bounds); 4] = [
         &[
             ("sg_tc_ingress", 215_000),  // 172095
             ("sg_tc_egress", 215_000),   // 171582
+            ("sg_adopt", 16_000),        // 12205, which judges no packet
             ("sg_xdp_ingress", 590_000), // 472474
         ],
     ),
@@ -28,6 +29,7 @@ const BOUNDS: [(LinkLayer, Side, Bounds); 4] = [
         &[
             ("sg_tc_ingress", 215_000), // 172097
             ("sg_tc_egress", 215_000),  // 172559
+            ("sg_adopt", 16_000),       // 12205
         ],
     ),
     (
@@ -36,6 +38,7 @@ const BOUNDS: [(LinkLayer, Side, Bounds); 4] = [
         &[
             ("sg_tc_ingress", 195_000), // 156559
             ("sg_tc_egress", 195_000),  // 155968
+            ("sg_adopt", 16_000),       // 12205
         ],
     ),
     (
@@ -44,6 +47,7 @@ const BOUNDS: [(LinkLayer, Side, Bounds); 4] = [
         &[
             ("sg_tc_ingress", 195_000), // 156560
             ("sg_tc_egress", 195_000),  // 156970
+            ("sg_adopt", 16_000),       // 12205
         ],
     ),
 ];
@@ -71,7 +75,7 @@ fn programs_stay_small() -> Result<()> {
                 wrong.push(format!("grown: {line}"));
             }
             // The branch hangs on a read-only global: the verifier takes out what it switches off.
-            if without.translated >= with.translated {
+            if without.name != "sg_adopt" && without.translated >= with.translated {
                 wrong.push(format!("traced though not asked: {line}"));
             }
         }

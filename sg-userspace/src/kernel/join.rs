@@ -32,10 +32,12 @@ pub(super) fn join(
     live: &Live,
     joining: &mut [Joining<'_>],
 ) -> Result<Vec<AttachedDevice>, KernelError> {
+    let mut alive: Vec<_> = live.devices.iter().map(|one| one.interface.as_str()).collect();
     for Joining { target, device, object, adopting, .. } in joining.iter_mut() {
-        let is_live = live.devices.iter().any(|one| one.interface == target.interface);
         if let Some(adopting) = adopting {
-            adopting.before(object, device, live.sizes.flows, is_live)?;
+            let is_alive = alive.contains(&target.interface.as_str());
+            adopting.before(object, device, live.sizes.flows, is_alive)?;
+            alive.push(&target.interface);
         }
     }
     let mut attached: Vec<AttachedDevice> = Vec::new();

@@ -7,6 +7,7 @@
 pub mod adopt;
 mod bpf;
 pub mod commit;
+mod conntrack;
 mod device;
 mod exchange;
 pub mod flush;

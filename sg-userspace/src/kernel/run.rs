@@ -253,6 +253,7 @@ pub fn program_sizes(paths: &Paths, instance: &Instance) -> Result<Vec<ProgramSi
     let mut found = vec![
         size(program::TC_INGRESS, object.tc(Direction::Ingress)?.info())?,
         size(program::TC_EGRESS, object.tc(Direction::Egress)?.info())?,
+        size(program::ADOPT, object.adopter()?.info())?,
     ];
     // XDP judges only what arrives, and only on a host's Ethernet device.
     if !instance.workload && !instance.link_is_ip {
