@@ -218,6 +218,9 @@ fn with_cut_only_what_a_rule_allows_goes_on() -> Result<()> {
     Ok(())
 }
 
+/// Offset of the checksum behind an Ethernet and an IPv4 header.
+const TCP_CHECKSUM: usize = 14 + 20 + 16;
+
 /// Forged resets, and forged segments that would teach them the number, end nothing before the numbers are
 /// known nor after; the true one does.
 #[test]
@@ -239,12 +242,16 @@ fn only_the_true_reset_ends_an_adopted_flow() -> Result<()> {
                 format!("tcp {ends} FA seq={sequence} ack=1"),
                 format!("tcp {ends} S seq={sequence}"),
             ] {
-                injector.send(&frame(&line, Direction::Ingress, Some(server.mac()))?)?;
+                let mut forged = frame(&line, Direction::Ingress, Some(server.mac()))?;
+                // A wrong checksum: the host does not answer, and what it says corrects nothing.
+                forged[TCP_CHECKSUM] ^= 1;
+                injector.send(&forged)?;
             }
         }
         Ok(())
     };
     forge()?;
+    assert_eq!(state_of_only_flow(&sgctl, "adopted")?, "adopted");
     assert_eq!(connection.exchange(LONG)?, Connected);
     assert_eq!(state_of_only_flow(&sgctl, "established")?, "established");
     forge()?;
