@@ -43,6 +43,9 @@ pub trait Address: Copy + Eq + 'static {
     fn is_multicast(self) -> bool;
     /// 169.254.0.0/16 (RFC 3927) or `fe80::/10` (RFC 4291, section 2.5.6).
     fn is_link_local(self) -> bool;
+    /// `::ffff:0:0/96`: an IPv4 address that a socket shows as one of IPv6, and that no packet carries
+    /// (RFC 4942, section 2.2): behind the header it would pass for 127.0.0.1 or the interface's own.
+    fn is_mapped(self) -> bool;
     /// The address in the first bytes of a fixed record, zero behind it.
     fn widen(self) -> [u32; 4];
     /// The address in such a record.
@@ -147,6 +150,11 @@ impl Address for V4 {
     }
 
     #[inline(always)]
+    fn is_mapped(self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn widen(self) -> [u32; 4] {
         [self.0, 0, 0, 0]
     }
@@ -193,6 +201,12 @@ impl Address for V6 {
     fn is_link_local(self) -> bool {
         let [first, second, ..] = self.0[0].to_ne_bytes();
         first == 0xfe && second & 0xc0 == 0x80
+    }
+
+    #[inline(always)]
+    fn is_mapped(self) -> bool {
+        let Self([a, b, c, _]) = self;
+        a | b == 0 && c == u32::from_ne_bytes([0, 0, 0xff, 0xff])
     }
 
     #[inline(always)]

@@ -63,8 +63,8 @@ fn judge<P: Packet + ?Sized, T: Tables, const EGRESS: bool>(
     let Some(interface) = tables.interface(generation) else {
         return Outcome::without_rule(Reason::NoPolicy);
     };
-    let judging =
-        Judging::<P, T, EGRESS> { packet, tables, interface, generation, now: context.now };
+    let &Context { link, now, .. } = context;
+    let judging = Judging::<P, T, EGRESS> { packet, tables, link, interface, generation, now };
     match judging.network(context) {
         Ok(Network { ethertype: ethernet::IPV4, offset, .. }) => {
             judging.ip(offset, &mut scratch.v4)
@@ -177,6 +177,9 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         if let Transport::Icmp(message) = work.transport
             && matches!(message.classify(A::FAMILY), icmp::Kind::Error)
         {
+            if self.is_not_a_workloads(A::FAMILY, &message) {
+                return Err(Reason::ForgedInfrastructure);
+            }
             // Nothing that reports on a packet is long enough to be cut into pieces (RFC 4443, section 2.4).
             if !matches!(work.header.part(), Part::Whole) {
                 return Err(Reason::IcmpError);

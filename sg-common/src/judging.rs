@@ -1,13 +1,15 @@
 //! A packet on its way through the engine, with what every step needs to know of its surroundings.
 
 use crate::abi::{CLASS_NONE, InterfaceFlags, InterfaceVersion};
-use crate::{Address, AddressTables, Direction, Side, Tables};
+use crate::{Address, AddressTables, Direction, LinkLayer, Side, Tables};
 
 /// One packet being judged. Its direction is a constant of the type, so that everything behind an entry
 /// point is compiled for the one direction that it judges.
 pub(crate) struct Judging<'a, P: ?Sized, T, const EGRESS: bool> {
     pub(crate) packet: &'a P,
     pub(crate) tables: &'a T,
+    /// What the packet's first byte belongs to.
+    pub(crate) link: LinkLayer,
     /// The interface, in the version that `generation` selects.
     pub(crate) interface: InterfaceVersion,
     /// Read once per packet.

@@ -17,6 +17,7 @@ mod conntrack;
 mod decide;
 mod infrastructure;
 mod judging;
+mod neighbour;
 mod packet;
 mod permit;
 mod source_check;

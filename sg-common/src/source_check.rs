@@ -2,12 +2,12 @@
 
 use crate::abi::InterfaceFlags;
 use crate::judging::Judging;
-use crate::{Address, AddressTables, Direction, Tables};
+use crate::{Address, AddressTables, Direction, Family, Tables};
 
 impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
     /// Whether a packet that is not infrastructure traffic may come from where it says. Nothing comes
-    /// from an unspecified, loopback or multicast address; nothing arrives from the interface's own
-    /// address; and what leaves a workload leaves from an address of the workload's.
+    /// from an unspecified, loopback, multicast or IPv4-mapped address; nothing arrives from the
+    /// interface's own address; and what leaves a workload leaves from an address of the workload's.
     #[inline(always)]
     pub(crate) fn source_is_legal<A: Address>(&self, local: A, remote: A) -> bool
     where
@@ -17,6 +17,25 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
             Direction::Ingress => is_unicast(remote) && !self.is_own(remote),
             // A packet to an address of its own would open a flow that such ingress then matches.
             Direction::Egress => self.local_is_legal(local) && !self.is_own(remote),
+        }
+    }
+
+    /// The same for infrastructure traffic, where hosts that have no address yet, or none beyond the link,
+    /// speak too.
+    #[inline(always)]
+    pub(crate) fn configuring_source_is_legal<A: Address>(&self, source: A) -> bool
+    where
+        T: AddressTables<A>,
+    {
+        if is_nobodys(source) {
+            return false;
+        }
+        let configuring =
+            source.is_unspecified() || matches!(A::FAMILY, Family::V6) && source.is_link_local();
+        match Self::DIRECTION {
+            // Asking whether an address is free is not claiming it.
+            Direction::Ingress => source.is_unspecified() || !self.is_own(source),
+            Direction::Egress => configuring || !self.checks_source() || self.is_own(source),
         }
     }
 
@@ -43,5 +62,11 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
 /// Whether a host could have the address on a network.
 #[inline(always)]
 fn is_unicast<A: Address>(address: A) -> bool {
-    !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
+    !address.is_unspecified() && !is_nobodys(address)
+}
+
+/// Whether no packet on a network comes from the address, not even one of a host that has none yet.
+#[inline(always)]
+pub(crate) fn is_nobodys<A: Address>(address: A) -> bool {
+    address.is_loopback() || address.is_multicast() || address.is_mapped()
 }

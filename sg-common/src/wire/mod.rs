@@ -7,6 +7,7 @@ pub mod icmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod nd;
 pub mod sctp;
 pub mod tcp;
 pub mod transport;

@@ -5,9 +5,10 @@
 //! udp 10.0.0.5:53 > 198.51.100.7:53 len=12 udplength=20
 //! sctp A:PORT > B:PORT init|data|chunk=N
 //! icmp A > B echo-request|echo-reply|type=N [code=N] [id=N] [seq=N] [{ tcp ... }]  quotes a packet, its first cut=N bytes
-//! icmpv6 likewise; ns, na (target=), rs, ra, redirect, mld (type=): hop limit and type as they must be
+//! icmpv6 likewise; ns, na (target=), rs, ra, redirect, mld (type=): hop limit and type as they must be;
+//!   all but mld: code=N, options slla=MAC, tlla=MAC, nonce, opt=HEX; na: router, solicited, override
 //! igmp A > B [type=N]     dhcp-ask A > B     dhcp-answer A > B     ip/47 A > B
-//! arp request|reply SENDER > TARGET [sha=MAC]     ethertype/88cc [HEX]     raw HEX
+//! arp request|reply|N SENDER > TARGET [sha=MAC]     ethertype/88cc [HEX]     raw HEX
 //! ```
 //!
 //! Any line may say `vlan=5`, `vlan=s7,5` (s: 0x88a8), `smac=`, `dmac=`, `truncate=` and `trailer=` (bytes of
@@ -99,7 +100,7 @@ fn arp(words: &mut Words<'_>, source_mac: [u8; 6]) -> Result<Vec<u8>> {
     let operation = match words.next()? {
         "request" => ArpOperation::REQUEST,
         "reply" => ArpOperation::REPLY,
-        other => bail!("ARP {other}"),
+        number => ArpOperation(number.parse().with_context(|| format!("ARP {number}"))?),
     };
     let [sender, target] = pair(words)?.map(str::parse::<Ipv4Addr>);
     let sender_mac = words.text("sha").map_or(Ok(source_mac), mac)?;

@@ -7,7 +7,7 @@ use etherparse::{TcpHeader, UdpHeader, checksum::Sum16BitWords};
 use sg_common::wire::{icmp::v6, ip, sctp, tcp};
 
 use super::packet::quoted;
-use super::words::Words;
+use super::words::{Words, hex, mac};
 
 /// SCTP's DATA chunk (RFC 9260, section 3.3.1).
 const SCTP_DATA: u8 = 0;
@@ -185,8 +185,32 @@ fn discovery(head: &str, words: &mut Words<'_>) -> Result<Option<Part>> {
         ensure!(length >= 24, "{head} has no target");
         bytes[8..24].copy_from_slice(&target.octets());
     }
-    let hop_limit = if head == "mld" { 1 } else { 255 };
+    if head == "mld" {
+        return Ok(Some(Part { protocol: ip::ICMPV6, hop_limit: 1, bytes }));
+    }
+    bytes[1] = words.value("code")?.unwrap_or(0);
+    if head == "na" {
+        let flags = [("router", 0x80), ("solicited", 0x40), ("override", 0x20)];
+        bytes[4] =
+            flags.iter().filter(|(word, _)| words.flag(word)).fold(0, |all, one| all | one.1);
+    }
+    while let Some(option) = words.take(|word| discovery_option(word).is_some()) {
+        bytes.extend(discovery_option(option).context("an option")??);
+    }
+    let hop_limit = 255;
     Ok(Some(Part { protocol: ip::ICMPV6, hop_limit, bytes }))
+}
+
+/// An option of neighbour discovery (RFC 4861, section 4.6; RFC 3971, section 5.3); `None`: the word is none.
+fn discovery_option(word: &str) -> Option<Result<Vec<u8>>> {
+    let link_layer = |kind: u8, text| mac(text).map(|mac| [&[kind, 1][..], &mac].concat());
+    Some(match word.split_once('=') {
+        None if word == "nonce" => Ok(vec![14, 1, 1, 2, 3, 4, 5, 6]),
+        Some(("slla", text)) => link_layer(1, text),
+        Some(("tlla", text)) => link_layer(2, text),
+        Some(("opt", text)) => hex(text),
+        _ => return None,
+    })
 }
 
 /// Internet checksum over the pseudo header, where there is one, and everything behind the IP header.
