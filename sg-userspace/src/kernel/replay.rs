@@ -51,12 +51,17 @@ impl Replay {
         })
     }
 
+    /// Sets the clock.
+    pub(super) fn set_time(&mut self, now: u64) -> Result<(), KernelError> {
+        self.time.set(0, now, 0).map_err(|e| KernelError::map("write", TIME, e))
+    }
+
     /// Sets the clock and forgets the last decision.
     ///
     /// # Errors
     /// When a map cannot be written.
     pub fn begin(&mut self, now: u64) -> Result<(), KernelError> {
-        self.time.set(0, now, 0).map_err(|e| KernelError::map("write", TIME, e))?;
+        self.set_time(now)?;
         let failed = |e| KernelError::map("write", DECISION, e);
         let processors = self.decision.get(&0, 0).map_err(failed)?.len();
         let empty = vec![Abi(DecisionRecord::default()); processors];

@@ -1,13 +1,13 @@
 //! Packets through the loaded programs without a device: BPF_PROG_TEST_RUN on maps of their own.
 
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use aya::programs::{ProgramError, ProgramInfo, TestRun as _, TestRunOptions};
+use aya::programs::{ProgramError, ProgramInfo, TestRun as _, TestRunOptions, TestRunResult};
 use sg_common::abi::{Counter, Event};
-use sg_common::{Decision, Direction, LinkLayer};
+use sg_common::{Decision, Direction, LinkLayer, Verdict};
 use zerocopy::FromBytes as _;
 
 use super::commit::{Prepared, Slots, check_capacity};
@@ -18,6 +18,11 @@ use super::read::{ReasonCount, read_counters};
 use super::replay::Replay;
 use super::{Instance, KernelError, Paths, paths, require_root};
 use crate::compile::TableSpec;
+
+/// `linux/bpf.h`.
+const XDP_DROP: u32 = 1;
+/// `linux/pkt_cls.h`.
+const TC_ACT_SHOT: u32 = 2;
 
 /// Which program judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +58,7 @@ pub struct Runner {
     object: Object,
     hook: RunHook,
     replay: Replay,
-    pins: Rc<Pins>,
+    pins: Arc<Pins>,
     sizes: Sizes,
     tables: TableSpec,
     slots: Slots,
@@ -103,7 +108,7 @@ impl Runner {
         sizes: &Sizes,
     ) -> Result<Self, KernelError> {
         require_root("run a test packet")?;
-        let pins = Rc::new(Pins::make(paths)?);
+        let pins = Arc::new(Pins::make(paths)?);
         let mut runner = Self::load(&pins, tables, slot, link, hook, sizes)?;
         runner.change(tables)?;
         Ok(runner)
@@ -139,7 +144,7 @@ impl Runner {
     }
 
     fn load(
-        pins: &Rc<Pins>,
+        pins: &Arc<Pins>,
         tables: &TableSpec,
         slot: u16,
         link: LinkLayer,
@@ -169,7 +174,7 @@ impl Runner {
             object,
             hook,
             replay,
-            pins: Rc::clone(pins),
+            pins: Arc::clone(pins),
             sizes: *sizes,
             tables: TableSpec::default(),
             slots: Slots::default(),
@@ -190,19 +195,56 @@ impl Runner {
         now: u64,
     ) -> Result<Ran, RunError> {
         self.replay.begin(now)?;
-        let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::new() };
+        let result = self.run(packet, direction, 1)?;
+        let decision = self
+            .replay
+            .decision()?
+            .ok_or_else(|| KernelError::Request("the program left no decision".to_owned()))?;
+        Ok(Ran { decision, duration: result.duration })
+    }
+
+    /// Sets the runner's clock, for [`Self::verdict`].
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    pub fn set_clock(&mut self, now: u64) -> Result<(), KernelError> {
+        self.replay.set_time(now)
+    }
+
+    /// Judges one packet `times` over, and tells the last verdict: what the program returned, for the price
+    /// of one system call.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn verdict(
+        &mut self,
+        packet: &[u8],
+        direction: Direction,
+        times: u32,
+    ) -> Result<Verdict, RunError> {
+        let returned = self.run(packet, direction, times)?.return_value;
+        let is_drop = match (self.hook, direction) {
+            (RunHook::Xdp, Direction::Ingress) => returned == XDP_DROP,
+            (RunHook::Tc, _) | (RunHook::Xdp, Direction::Egress) => returned == TC_ACT_SHOT,
+        };
+        Ok(if is_drop { Verdict::Drop } else { Verdict::Allow })
+    }
+
+    fn run(
+        &mut self,
+        packet: &[u8],
+        direction: Direction,
+        times: u32,
+    ) -> Result<TestRunResult, RunError> {
+        let options =
+            TestRunOptions { data_in: Some(packet), repeat: times, ..TestRunOptions::new() };
         let result = match (self.hook, direction) {
             (RunHook::Xdp, Direction::Ingress) => self.object.xdp()?.test_run(options),
             (RunHook::Tc, _) | (RunHook::Xdp, Direction::Egress) => {
                 self.object.tc(direction)?.test_run(options)
             }
         };
-        let result = result.map_err(|error| refused(error, packet.len()))?;
-        let decision = self
-            .replay
-            .decision()?
-            .ok_or_else(|| KernelError::Request("the program left no decision".to_owned()))?;
-        Ok(Ran { decision, duration: result.duration })
+        result.map_err(|error| refused(error, packet.len()))
     }
 
     /// Counters of the interface, without those that are zero.
