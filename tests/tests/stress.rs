@@ -185,7 +185,7 @@ fn judge(mut web: Runner, mut bait: Runner, shared: &Shared) -> Result<Wrong> {
         .iter()
         .map(|kind| Template::new(&format!("tcp 10.0.0.1:1 > 10.0.0.5:{} S", kind.port), Ingress))
         .collect::<Result<Vec<_>>>()?;
-    let mut baits = bait_packets()?;
+    let bait_packet = frame(BAIT_PACKET, Ingress, None)?;
     let (mut packets, mut exact, mut allowed) = (0, 0, 0);
     for round in 0_u32.. {
         if shared.stop.load(SeqCst) {
@@ -211,9 +211,8 @@ fn judge(mut web: Runner, mut bait: Runner, shared: &Shared) -> Result<Wrong> {
             exact += u64::from(times * u32::from(before == after && before.is_multiple_of(2)));
             allowed += u64::from(verdict == Allow);
         }
-        let packet = &mut baits[round as usize % BAITS];
-        packets += u64::from(TIMES);
-        if bait.verdict(packet, Ingress, TIMES)? != Allow {
+        packets += u64::from(BAIT_TIMES);
+        if bait.verdict(&bait_packet, Ingress, BAIT_TIMES)? != Allow {
             wrong.add(1, || "a segment to a port that is open was dropped".to_owned());
         }
     }
@@ -223,18 +222,26 @@ fn judge(mut web: Runner, mut bait: Runner, shared: &Shared) -> Result<Wrong> {
     Ok(wrong)
 }
 
-/// Flows whose elements are to be recycled under the reader.
-const BAITS: usize = 4;
-/// Room for established flows: every new one takes the element of one that has died.
-const FLOWS: u32 = 8;
-
-/// What the reader sends in the bait flows. It refreshes them, with a clock that stands still, so that a flow
-/// which is wrongly taken for one of them dies early. It acknowledges too little to complete a handshake: by
-/// the reader's clock the table is full.
-fn bait_packets() -> Result<Vec<Vec<u8>>> {
-    let text = |bait| format!("tcp 10.9.0.{bait}:5000 > 10.0.0.6:90 A seq=101 ack=400");
-    (0..BAITS).map(|bait| frame(&text(bait), Ingress, None)).collect()
+/// Interrupts the reader as often as a timer can: in the middle of a program there is then time for an
+/// element to be recycled, which otherwise takes longer than the reader does from its lookup to its last use.
+fn interrupt(shared: &Shared) -> Result<()> {
+    pin(1)?;
+    while !shared.stop.load(SeqCst) {
+        thread::sleep(Duration::from_micros(1));
+    }
+    Ok(())
 }
+
+/// Room for established flows: every new one takes the element of the one before, which has died.
+const FLOWS: u32 = 1;
+/// The remote end of the flow whose element is recycled under the reader.
+const BAIT: ([u8; 4], u16) = ([10, 9, 0, 1], 5000);
+/// What the reader sends in it. It refreshes the flow, with a clock that stands still, so that another one
+/// which is taken for it dies early. It acknowledges too little to complete a handshake: by the reader's
+/// clock the table is full.
+const BAIT_PACKET: &str = "tcp 10.9.0.1:5000 > 10.0.0.6:90 A seq=101 ack=400";
+/// How often in a row.
+const BAIT_TIMES: u32 = 512;
 
 /// Flows that open, live and die one after another.
 struct Flows {
@@ -284,7 +291,7 @@ impl Flows {
     }
 }
 
-/// Bait flows die of their timeout, and flows that the reader knows nothing of take their elements.
+/// The bait dies of its timeout, and a flow that the reader knows nothing of takes its element, by turns.
 fn churn_flows(runner: Runner, shared: &Shared) -> Result<Wrong> {
     pin(0)?;
     let mut flows = Flows::new(runner)?;
@@ -294,9 +301,8 @@ fn churn_flows(runner: Runner, shared: &Shared) -> Result<Wrong> {
             shared.recycled.store(u64::from(round), SeqCst);
             break;
         }
-        let bait = u8::try_from(round as usize % BAITS)?;
         // The reader may have opened it meanwhile: then it is as good.
-        flows.open([10, 9, 0, bait], 5000)?;
+        flows.open(BAIT.0, BAIT.1)?;
         flows.pass(61)?;
         let (remote, port) = ([10, 9, 1, 1], u16::try_from(1024 + round % 60_000)?);
         if !flows.open(remote, port)? {
@@ -322,7 +328,8 @@ const SIZES: Sizes = Sizes {
     cidrs: 64,
     own: 16,
     flows: FLOWS,
-    opening: 1024,
+    // A handshake lives through what the reader opens while its processor is somebody else's.
+    opening: 1 << 16,
     events: 1 << 16,
 };
 
@@ -347,6 +354,7 @@ fn no_verdict_is_wrong_while_everything_churns() -> Result<()> {
         let changing = scope.spawn(|| change_policies(policies, tables.clone(), &shared));
         let churning = scope.spawn(|| churn_flows(churner, &shared));
         let judging = scope.spawn(|| judge(reader, bait, &shared));
+        let interrupting = scope.spawn(|| interrupt(&shared));
         let started = Instant::now();
         let is_over = || changing.is_finished() || churning.is_finished() || judging.is_finished();
         while started.elapsed() < DURATION && !is_over() {
@@ -354,6 +362,7 @@ fn no_verdict_is_wrong_while_everything_churns() -> Result<()> {
         }
         shared.stop.store(true, SeqCst);
         changing.join().expect("no panic in a thread")?;
+        interrupting.join().expect("no panic in a thread")?;
         let churned = churning.join().expect("no panic in a thread")?;
         Ok((judging.join().expect("no panic in a thread")?, churned))
     })?;
@@ -378,6 +387,6 @@ fn no_verdict_is_wrong_while_everything_churns() -> Result<()> {
         .map(|count| count.packets)
         .sum();
     ensure!(by_rule == load(&shared.allowed), "{by_rule} allowed, {} seen", load(&shared.allowed));
-    ensure!(load(&shared.changes) > 20 && load(&shared.recycled) > 1000, "nothing churned");
+    ensure!(load(&shared.changes) > 5 && load(&shared.recycled) > 1000, "nothing churned");
     Ok(())
 }
