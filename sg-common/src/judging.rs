@@ -11,7 +11,7 @@ pub(crate) struct Judging<'a, P: ?Sized, T, const EGRESS: bool> {
     /// What the packet's first byte belongs to.
     pub(crate) link: LinkLayer,
     /// The interface, in the version that `generation` selects.
-    pub(crate) interface: InterfaceVersion,
+    pub(crate) interface: &'a InterfaceVersion,
     /// Read once per packet.
     pub(crate) generation: u64,
     /// Nanoseconds of the monotonic clock.

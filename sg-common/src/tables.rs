@@ -120,8 +120,8 @@ pub trait Tables: AddressTables<V4> + AddressTables<V6> {
     fn grace(&self) -> Grace;
     /// The generation word; read once per packet.
     fn generation(&self) -> u64;
-    /// The interface as the generation says it is.
-    fn interface(&self, generation: u64) -> Option<InterfaceVersion>;
+    /// The interface as the generation says it is: the version that counts is never written to.
+    fn interface(&self, generation: u64) -> Option<&InterfaceVersion>;
     /// The two versions of a class.
     fn class(&self, class_slot: u32) -> ClassWord;
     /// The longest permit that covers the key.

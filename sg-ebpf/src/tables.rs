@@ -242,9 +242,12 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn interface(&self, generation: u64) -> Option<InterfaceVersion> {
+    fn interface(&self, generation: u64) -> Option<&InterfaceVersion> {
         let interface = maps::INTERFACES.get(globals::slot().into())?;
-        Some(if generation & 1 == 0 { interface.versions[0] } else { interface.versions[1] })
+        // Userspace writes the other one only, until no program reads this one any more. By index and not by
+        // a branch: behind a branch the verifier would follow all the rest twice.
+        #[expect(clippy::cast_possible_truncation, reason = "one bit")]
+        interface.versions.get(generation as usize & 1)
     }
 
     #[inline(always)]

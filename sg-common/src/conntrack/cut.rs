@@ -65,8 +65,13 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         if !was_cut {
             return Standing::Holds;
         }
-        let tcp = work.key.protocol == ip::TCP;
-        work.flow.state = if tcp { FlowState::Established } else { FlowState::Opened } as u8;
+        if work.key.protocol == ip::TCP {
+            // Nobody has followed its numbers meanwhile.
+            work.flow.flags |= FlowFlags::ADOPTED;
+            work.flow.state = FlowState::Adopted as u8;
+        } else {
+            work.flow.state = FlowState::Opened as u8;
+        }
         Standing::Revived
     }
 }

@@ -302,8 +302,8 @@ impl Tables for HostTables<'_> {
         0
     }
 
-    fn interface(&self, _generation: u64) -> Option<InterfaceVersion> {
-        Some(self.interface.version)
+    fn interface(&self, _generation: u64) -> Option<&InterfaceVersion> {
+        Some(&self.interface.version)
     }
 
     /// Class slots are a matter of the kernel's maps: here a class is its own slot.
