@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use sg_userspace::kernel::XdpMode;
 use sg_userspace::kernel::run::RunHook;
+use sg_userspace::kernel::{TcMode, Wanted, XdpMode};
 use tests::case::check::{Level, Report, check_all};
 use tests::case::{Bench, Case, files};
 
@@ -14,7 +14,7 @@ fn every_case(level: Level<'_>) -> Result<()> {
     let started = Instant::now();
     let files = files()?;
     let cases: Vec<&Case> = files.iter().flat_map(|file| &file.cases).collect();
-    let Report { cases, steps, left_out, failures } = check_all(&cases, level);
+    let Report { cases, steps, left_out, failures, .. } = check_all(&cases, level);
     for case in left_out {
         println!("not at this level: {case}");
     }
@@ -45,10 +45,16 @@ fn test_run_xdp() -> Result<()> {
 
 #[test]
 fn devices() -> Result<()> {
-    every_case(Level::Devices(&Bench::new(XdpMode::Off)?))
+    every_case(Level::Devices(&Bench::new(Wanted { xdp: XdpMode::Off, tc: TcMode::Auto })?))
+}
+
+/// As on kernels without TCX (before 6.6).
+#[test]
+fn devices_with_clsact() -> Result<()> {
+    every_case(Level::Devices(&Bench::new(Wanted { xdp: XdpMode::Off, tc: TcMode::Clsact })?))
 }
 
 #[test]
 fn devices_with_xdp() -> Result<()> {
-    every_case(Level::Devices(&Bench::new(XdpMode::Native)?))
+    every_case(Level::Devices(&Bench::new(Wanted { xdp: XdpMode::Native, tc: TcMode::Auto })?))
 }

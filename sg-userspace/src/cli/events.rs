@@ -130,7 +130,10 @@ fn traces(paths: &Paths, live: &Live) -> anyhow::Result<Vec<TraceStream>> {
     for device in live.devices.iter().filter(|device| device.instance.trace) {
         match TraceStream::open(paths, device)? {
             Some(stream) => streams.push(stream),
-            None => log::warn!("{} is attached by clsact, which hides its trace", device.device),
+            None => log::warn!(
+                "{} is attached by clsact in another network namespace, which hides its trace",
+                device.device
+            ),
         }
     }
     if streams.is_empty() {

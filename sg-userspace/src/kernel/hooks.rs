@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sg_common::Direction;
 
 use super::bpf::detach_link;
+use super::live::AttachedDevice;
 use super::object::{Object, program};
 use super::{Device, KernelError, Paths};
 
@@ -295,18 +296,28 @@ fn remove_qdisc(device: &str) {
     }
 }
 
-/// Whether a device's links still hold on to it: a pin outlives the device.
-pub(super) fn is_whole(
-    paths: &Paths,
-    namespace: u64,
-    device: &str,
-    index: u32,
-    attached: &Attached,
-) -> bool {
-    attached.hooks.iter().all(|hook| {
-        let pin = paths.link(namespace, device, hook.name());
-        hook.is_clsact() || super::bpf::linked_device(&pin).is_ok_and(|linked| linked == index)
+/// Whether a device's links still hold on to it, which a pin outlives, and its filters are still there. Those of
+/// another namespace cannot be seen from here.
+pub(super) fn is_whole(paths: &Paths, device: &AttachedDevice) -> bool {
+    device.attached.hooks.iter().all(|hook| {
+        if hook.is_clsact() {
+            device.namespace != Device::namespace_here() || filter_program(device, *hook).is_some()
+        } else {
+            let pin = paths.link(device.namespace, &device.device, hook.name());
+            super::bpf::linked_device(&pin).is_ok_and(|linked| linked == device.index)
+        }
     })
+}
+
+/// The program of our clsact filter on a device of this namespace.
+fn filter_program(device: &AttachedDevice, hook: Hook) -> Option<u32> {
+    let inward = matches!(hook, Hook::ClsactIngress);
+    // Which of the two stands there depends on the side.
+    let names = [program::TC_INGRESS, program::TC_EGRESS];
+    super::netlink::filter_program(device.index, inward, &names)
+        .inspect_err(|error| log::debug!("filters of {}: {error}", device.device))
+        .ok()
+        .flatten()
 }
 
 /// An error with its causes on one line.
@@ -320,9 +331,14 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Which program's identity a hook shows in `status`.
-pub(super) fn program_id(paths: &Paths, namespace: u64, device: &str, hook: Hook) -> Option<u32> {
-    let link = PinnedLink::from_pin(paths.link(namespace, device, hook.name())).ok()?;
+/// The identity of the program in a hook; `None` for a filter in another namespace.
+pub(super) fn program_id(paths: &Paths, device: &AttachedDevice, hook: Hook) -> Option<u32> {
+    if hook.is_clsact() {
+        let is_here = device.namespace == Device::namespace_here();
+        return is_here.then(|| filter_program(device, hook)).flatten();
+    }
+    let pin = paths.link(device.namespace, &device.device, hook.name());
+    let link = PinnedLink::from_pin(pin).ok()?;
     let fd: FdLink = link.into();
     let info = fd.info().ok()?;
     Some(info.program_id())

@@ -73,8 +73,7 @@ impl AttachedDevice {
     pub fn is_protected(&self, paths: &Paths) -> bool {
         let there = self.namespace != Device::namespace_here()
             || Device::open(&self.device).is_ok_and(|device| device.index == self.index);
-        let (namespace, attached) = (self.namespace, &self.attached);
-        there && super::hooks::is_whole(paths, namespace, &self.device, self.index, attached)
+        there && super::hooks::is_whole(paths, self)
     }
 }
 

@@ -217,7 +217,7 @@ pub fn established_flows(paths: &Paths, slot: u16) -> Result<[u64; 2], KernelErr
 pub struct HookStatus {
     /// Its name.
     pub hook: &'static str,
-    /// Identity of the program in it, where the link can tell.
+    /// Identity of the program in it; not told of a clsact filter in another network namespace.
     pub program: Option<u32>,
 }
 
@@ -226,7 +226,7 @@ pub struct HookStatus {
 pub fn hook_status(paths: &Paths, device: &AttachedDevice) -> Vec<HookStatus> {
     let status = |hook: &Hook| HookStatus {
         hook: hook.name(),
-        program: hooks::program_id(paths, device.namespace, &device.device, *hook),
+        program: hooks::program_id(paths, device, *hook),
     };
     device.attached.hooks.iter().map(status).collect()
 }

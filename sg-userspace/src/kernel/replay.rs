@@ -23,7 +23,7 @@ impl Replay {
     /// Opens that of an attached device. The maps are not pinned: its programs know them.
     ///
     /// # Errors
-    /// When the device was not attached for a replay, or its hooks do not tell their programs (clsact).
+    /// When the device was not attached for a replay, or is one with clsact filters in another namespace.
     pub fn of_device(paths: &Paths, device: &AttachedDevice) -> Result<Self, KernelError> {
         let lacks = || {
             let why = format!("{} tells no program that was loaded for a replay", device.device);

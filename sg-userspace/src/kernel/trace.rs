@@ -33,7 +33,8 @@ impl Log for Lines {
 }
 
 impl TraceStream {
-    /// Opens the trace of a device; `None` for one whose hooks do not tell their programs (clsact).
+    /// Opens the trace of a device; `None` for one with clsact filters in another namespace,
+    /// which do not tell their programs.
     ///
     /// # Errors
     /// [`KernelError::Trace`], also when the device is not attached with `--trace`.

@@ -23,7 +23,7 @@ use sg_userspace::kernel::replay::Replay;
 use sg_userspace::kernel::run::run_sizes;
 use sg_userspace::kernel::session::{AttachRequest, Target, attach, detach_all};
 use sg_userspace::kernel::stream::EventStream;
-use sg_userspace::kernel::{TcMode, Wanted, XdpMode, read};
+use sg_userspace::kernel::{Wanted, XdpMode, read};
 use sg_userspace::policy::model::Side;
 
 use super::check::{Folders, Judge, plain};
@@ -58,7 +58,7 @@ impl Bench {
     ///
     /// # Errors
     /// When we are not root, or the kernel refuses.
-    pub fn new(xdp: XdpMode) -> Result<Self> {
+    pub fn new(hooks: Wanted) -> Result<Self> {
         let (protected, far) = (Namespace::new("case")?, Namespace::new("far")?);
         for namespace in [&protected, &far] {
             let off = ("ipv6/conf/default/disable_ipv6", "1");
@@ -85,7 +85,7 @@ impl Bench {
             ))?;
             far.ip(&format!("link set wire{port} up\n"))?;
         }
-        Ok(Self { protected, far, hooks: Wanted { xdp, tc: TcMode::Auto } })
+        Ok(Self { protected, far, hooks })
     }
 
     /// Whether the hooks are for a host's own devices alone.
@@ -166,7 +166,7 @@ impl<'b> Attachment<'b> {
             Ok(Port {
                 slot: interface.slot,
                 side: side(interface),
-                clock: Replay::of_device(paths, device)?,
+                clock: bench.protected.run(|| Replay::of_device(paths, device))?,
                 inward: Way::open((&bench.far, wire.clone()), behind)?,
                 outward: Way::open((&bench.protected, eth), (&bench.far, wire))?,
             })
