@@ -76,6 +76,8 @@ pub(super) trait Judge<'c> {
 pub struct Report {
     /// Cases that ran.
     pub cases: usize,
+    /// Those in which everything came as it should.
+    pub passed: usize,
     /// Packets and waits of theirs.
     pub steps: usize,
     /// Cases and packets that cannot be at this level.
@@ -126,7 +128,9 @@ fn check_group<'c>(group: &[&'c Case], level: Level<'c>, report: &mut Report) ->
     };
     for case in group {
         judge.begin(&case.spec)?;
+        let before = report.failures.len();
         check(case, judge.as_mut(), report).with_context(|| case.place(case.line))?;
+        report.passed += usize::from(report.failures.len() == before);
     }
     judge.finish()
 }
@@ -248,7 +252,8 @@ impl Case {
     }
 
     /// Whether one set-up serves both.
-    fn has_setting_of(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn has_setting_of(&self, other: &Self) -> bool {
         let names =
             |case: &Self| case.interfaces.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
         self.policy_text == other.policy_text
