@@ -60,7 +60,12 @@ fn search_path() -> OsString {
 
 /// Is there a program of this name on the search path?
 pub(crate) fn on_path(program: &str) -> bool {
-    env::split_paths(&search_path()).any(|dir| dir.join(program).is_file())
+    find(program).is_some()
+}
+
+/// Where on the search path a program is.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    env::split_paths(&search_path()).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
 /// Runs a command in sight of the user, printing it first.

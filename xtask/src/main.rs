@@ -9,6 +9,7 @@ mod ci;
 mod cmd;
 mod corpus;
 mod demo;
+mod kernels;
 mod privilege;
 mod setup;
 mod summary;
@@ -41,6 +42,8 @@ enum Command {
     Demo,
     /// Set up, then replay captures: programs and host engine must agree on every packet
     Corpus(corpus::Args),
+    /// Set up, then load every program and run every case on other kernels, in virtual machines
+    Kernels(kernels::Args),
 }
 
 fn dispatch(command: Command) -> Result<()> {
@@ -52,6 +55,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Ci => ci::run(),
         Command::Demo => demo::run(),
         Command::Corpus(args) => corpus::run(&args),
+        Command::Kernels(args) => kernels::run(&args),
     }
 }
 

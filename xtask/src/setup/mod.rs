@@ -6,7 +6,7 @@
 
 mod host;
 mod linker;
-mod packages;
+pub(crate) mod packages;
 pub(crate) mod toolchain;
 
 use anyhow::{Context as _, Result};

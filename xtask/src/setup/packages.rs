@@ -39,6 +39,13 @@ pub(crate) const BPF_TOOLCHAIN: [Package; 3] =
 /// What bpf-linker links with; its version must be that of the compiler's LLVM.
 pub(crate) const BPF_LINKER: [Package; 1] = [library("llvm-22-dev")];
 
+/// What boots other kernels (`cargo xtask kernels`); nothing else wants them.
+pub(crate) const KERNELS: [Package; 3] = [
+    tool("qemu-system-x86", "qemu-system-x86_64"), // the machine
+    tool("binutils", "strip"),                     // a smaller image
+    tool("xz-utils", "xz"),                        // modules come compressed
+];
+
 /// Installs those that are missing.
 ///
 /// # Errors
@@ -57,7 +64,7 @@ pub(crate) fn ensure(wanted: &[Package], privilege: Privilege) -> Result<()> {
     let names: Vec<_> = missing.iter().map(|package| package.name).collect();
     doing(&format!("installing packages {}", names.join(" ")));
     let install = format!("apt-get install --no-install-recommends {}", names.join(" "));
-    apt_get(privilege, &["update", "-q"]).with_context(|| format!("as root: {install}"))?;
+    update(privilege).with_context(|| format!("as root: {install}"))?;
     let (available, absent): (Vec<_>, Vec<_>) = missing.into_iter().partition(has_candidate);
     for package in absent {
         if package.program.is_some() {
@@ -71,6 +78,14 @@ pub(crate) fn ensure(wanted: &[Package], privilege: Privilege) -> Result<()> {
     let mut args = vec!["install", "-q", "-y", "--no-install-recommends"];
     args.extend(available.iter().map(|package| package.name));
     apt_get(privilege, &args).with_context(|| format!("as root: {install}"))
+}
+
+/// Fetches the archive's lists.
+///
+/// # Errors
+/// When there is no way to root's powers, or apt fails.
+pub(crate) fn update(privilege: Privilege) -> Result<()> {
+    apt_get(privilege, &["update", "-q"])
 }
 
 /// Those of `wanted` that dpkg does not call installed.
