@@ -66,7 +66,7 @@ fn perform<A: Address, T: Tables + AddressTables<A>>(
         return Adopted::Refused;
     }
     work.flow = Flow {
-        deadline: now + timeout(state, adoption.protocol, &interface),
+        deadline: now + timeout(state, adoption.protocol, interface),
         rule: adoption.rule,
         tag: work.key.tag(),
         state: adoption.state,

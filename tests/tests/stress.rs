@@ -330,6 +330,7 @@ const SIZES: Sizes = Sizes {
     flows: FLOWS,
     // A handshake lives through what the reader opens while its processor is somebody else's.
     opening: 1 << 16,
+    fragments: 1 << 8,
     events: 1 << 16,
 };
 

@@ -260,7 +260,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
     #[inline(always)]
     fn refresh<A: Address>(&self, work: &mut Work<A>) {
         if let Some(state) = FlowState::from_number(work.flow.state) {
-            let idle = timeout(state, work.key.protocol, &self.interface);
+            let idle = timeout(state, work.key.protocol, self.interface);
             work.flow.deadline = self.now + idle;
         }
     }

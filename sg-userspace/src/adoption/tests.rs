@@ -212,7 +212,7 @@ fn an_adopted_flow_lives_without_a_rule_and_reopens_only_by_one() {
 fn a_full_table_takes_no_more_and_keeps_what_it_has() {
     let spec = spec();
     let slot = spec.slot("web").expect("a slot");
-    let limits = Limits { clock: 4, flows: 4, opening: 4 };
+    let limits = Limits { clock: 4, flows: 4, opening: 4, fragments: 4 };
     let tables = HostTables::new(&spec, slot, limits).expect("tables");
     let results: Vec<_> = (1..=5)
         .map(|port| {

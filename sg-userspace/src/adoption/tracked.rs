@@ -109,7 +109,7 @@ mod tests {
             seen("192.0.2.1"),
             ["192.0.2.1:80 ingress 198.51.100.7:40001", "192.0.2.1:50000 egress 198.51.100.7:443"]
         );
-        assert_eq!(seen("10.0.0.6"), [String::new(); 0]);
+        assert!(seen("10.0.0.6").is_empty());
     }
 
     #[test]

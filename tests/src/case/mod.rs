@@ -25,6 +25,7 @@
 
 pub mod check;
 mod devices;
+mod judges;
 pub mod packet;
 mod text;
 mod transport;
