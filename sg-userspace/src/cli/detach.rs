@@ -26,7 +26,11 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit> {
     let paths = Paths::from_environment();
     let detached = match &arguments.device {
-        Some(device) => vec![detach(&paths, device)?],
+        Some(device) => {
+            let detached = detach(&paths, device)?;
+            super::follow_addresses(&paths);
+            vec![detached]
+        }
         None => detach_all(&paths)?,
     };
     if global.output == Format::Json {

@@ -88,6 +88,7 @@ impl From<Verdict> for EventKind {
 pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit> {
     require_root("read the event ring")?;
     let paths = Paths::from_environment();
+    super::follow_addresses(&paths);
     let live = Live::require(&paths)?;
     let mut ring = EventStream::open(&paths)?;
     let before = stream::totals(&paths)?;

@@ -111,7 +111,9 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
 fn judged_by(arguments: &Arguments, global: Global) -> anyhow::Result<(Policy, TableSpec)> {
     let Some(path) = &arguments.policy else {
         require_root("read the policy in force")?;
-        let live = Live::require(&Paths::from_environment())
+        let paths = Paths::from_environment();
+        super::follow_addresses(&paths);
+        let live = Live::require(&paths)
             .context("there is no policy in force; name a file with --policy")?;
         let loaded = crate::policy::load(&live.source.path, &live.source.text)
             .map_err(|rejected| anyhow::anyhow!("{rejected}"))?;

@@ -94,6 +94,7 @@ struct Listed {
 pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit> {
     require_root("read the flow tables")?;
     let paths = Paths::from_environment();
+    super::follow_addresses(&paths);
     let live = Live::require(&paths)?;
     let names = Names::of(&live.tables);
     let wanted = match &arguments.verb {

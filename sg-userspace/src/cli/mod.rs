@@ -119,6 +119,17 @@ fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
     }
 }
 
+/// Has the policy follow the devices of interfaces with `addresses: auto`. What keeps it from that is told,
+/// and the command goes on.
+fn follow_addresses(paths: &crate::kernel::Paths) {
+    match crate::kernel::addresses::follow(paths) {
+        Ok(moved) => moved.iter().for_each(|name| {
+            log::warn!("interface {name} has other addresses than before; the policy has followed");
+        }),
+        Err(error) => log::warn!("the policy has not followed the devices' addresses: {error}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;

@@ -107,6 +107,7 @@ const SERVICES: [&str; 5] = ["dns", "metadata", "time", "licences", "subnet_rout
 pub(super) fn run(_: &Arguments, global: Global) -> anyhow::Result<Exit> {
     require_root("read what is attached")?;
     let paths = Paths::from_environment();
+    super::follow_addresses(&paths);
     let status = read_status(&paths)?;
     for warning in &status.warnings {
         log::warn!("{warning}");

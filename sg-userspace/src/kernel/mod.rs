@@ -4,6 +4,7 @@
 //! writes the difference into the maps ([`commit`]) and moves links ([`hooks`]). Enforcement lives in pinned
 //! links and maps alone; no process of ours has to.
 
+pub mod addresses;
 pub mod adopt;
 mod bpf;
 pub mod commit;

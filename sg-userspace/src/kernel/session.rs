@@ -11,7 +11,7 @@ use super::maps::PolicyMaps;
 use super::object::Object;
 use super::read::monotonic;
 use super::recover::{recover, restore};
-use super::{Device, Instance, KernelError, Lock, Paths, Sizes, require_root};
+use super::{Device, Instance, KernelError, Lock, Paths, Sizes, addresses, require_root};
 use crate::compile::{Surroundings, TableSpec, compile};
 use crate::policy::Policy;
 use crate::policy::model::{Interface, Side};
@@ -105,7 +105,7 @@ pub fn attach(
 }
 
 /// What is in force, levelled if an earlier command was interrupted.
-fn open_live(paths: &Paths) -> Result<Option<Live>, KernelError> {
+pub(super) fn open_live(paths: &Paths) -> Result<Option<Live>, KernelError> {
     let mut live = Live::read(paths)?;
     if let Some(live) = &mut live {
         recover(paths, live)?;
@@ -158,12 +158,8 @@ fn wanted_tables(
         let addresses = surroundings.addresses.entry(target.interface.clone()).or_default();
         addresses.extend(device.addresses()?);
     }
-    for attached in live.into_iter().flat_map(|live| &live.devices) {
-        surroundings.local.insert(attached.interface.clone());
-        if let Ok(device) = Device::open(&attached.device) {
-            let addresses = surroundings.addresses.entry(attached.interface.clone()).or_default();
-            addresses.extend(device.addresses()?);
-        }
+    if let Some(live) = live {
+        addresses::of_attached(live, &mut surroundings)?;
     }
     let mut tables = compile(&policy, &surroundings, live.map(|live| &live.tables))?;
     tables.share_flows(sizes.flows);
@@ -239,7 +235,7 @@ fn instance(
 }
 
 /// Puts the policy that was in force back, after a change that failed half-way.
-fn put_back(paths: &Paths, live: &mut Live) -> Result<(), KernelError> {
+pub(super) fn put_back(paths: &Paths, live: &mut Live) -> Result<(), KernelError> {
     let mut maps = PolicyMaps::open(&paths.maps())?;
     let generation = maps.generation()? + 1;
     live.write(paths, generation)?;

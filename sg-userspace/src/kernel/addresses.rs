@@ -1,0 +1,119 @@
+//! `addresses: auto`: the policy has the addresses that its devices have.
+//!
+//! No process of ours stays to hear of a change, and no program of ours is told of one. So whatever command
+//! comes next looks: `attach` compiles with the addresses of that moment, and [`follow`] commits what has
+//! changed since, as any change of policy is committed.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::commit::{Prepared, check_capacity};
+use super::live::{AttachedDevice, Live};
+use super::maps::PolicyMaps;
+use super::session::{open_live, put_back};
+use super::{Device, KernelError, Lock, Paths};
+use crate::compile::{AddressSpec, IpAddress, Surroundings, TableSpec, compile};
+use crate::policy::Policy;
+use crate::policy::model::Side;
+
+/// Adds what the attached devices have to what the compiler is told.
+pub(super) fn of_attached(live: &Live, surroundings: &mut Surroundings) -> Result<(), KernelError> {
+    for attached in &live.devices {
+        let found = match open(attached) {
+            Some(device) => device.addresses()?,
+            None => known(live, &attached.interface),
+        };
+        surroundings.local.insert(attached.interface.clone());
+        surroundings.addresses.entry(attached.interface.clone()).or_default().extend(found);
+    }
+    Ok(())
+}
+
+/// The device itself, never another of its name in another namespace.
+fn open(attached: &AttachedDevice) -> Option<Device> {
+    let is_here = attached.namespace == Device::namespace_here();
+    let device = is_here.then(|| Device::open(&attached.device).ok()).flatten()?;
+    (device.index == attached.index).then_some(device)
+}
+
+/// What the tables say: of a device that cannot be asked from here, that is all there is.
+fn known(live: &Live, interface: &str) -> Vec<IpNet> {
+    let Some(slot) = live.tables.slot(interface) else { return Vec::new() };
+    own(&live.tables.v4, slot).chain(own(&live.tables.v6, slot)).collect()
+}
+
+fn own<A: IpAddress + Into<IpAddr>>(
+    spec: &AddressSpec<A>,
+    slot: u16,
+) -> impl Iterator<Item = IpNet> {
+    let of_slot = spec.own.iter().filter(move |prefix| prefix.space == u32::from(slot));
+    // Of a compiled prefix the length is never too long.
+    of_slot.filter_map(|prefix| IpNet::new(prefix.address.into(), prefix.length).ok())
+}
+
+/// Commits what has changed of the addresses of interfaces with `addresses: auto`, and names those.
+///
+/// # Errors
+/// Any [`KernelError`]; then nothing has changed.
+pub fn follow(paths: &Paths) -> Result<Vec<String>, KernelError> {
+    if Live::read(paths)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let _lock = Lock::take(&paths.lock())?;
+    let Some(mut live) = open_live(paths)? else { return Ok(Vec::new()) };
+    let Some(policy) = policy_with_auto(&live)? else { return Ok(Vec::new()) };
+    let mut surroundings = Surroundings::default();
+    of_attached(&live, &mut surroundings)?;
+    let mut tables = compile(&policy, &surroundings, Some(&live.tables))?;
+    tables.share_flows(live.sizes.flows);
+    let moved = moved(&live.tables, &tables);
+    if moved.is_empty() {
+        return Ok(moved);
+    }
+    check_capacity(&live.tables, &tables, &live.slots, &live.sizes)?;
+    if let Err(error) = commit(paths, &live, tables) {
+        if let Err(second) = put_back(paths, &mut live) {
+            log::error!("and then, while putting things back: {second}");
+        }
+        return Err(error);
+    }
+    Ok(moved)
+}
+
+/// The policy in force, if one of its attached interfaces has `addresses: auto`.
+fn policy_with_auto(live: &Live) -> Result<Option<Policy>, KernelError> {
+    let loaded = crate::policy::load(&live.source.path, &live.source.text);
+    let unreadable = |error| KernelError::Request(format!("the policy in force: {error}"));
+    let mut policy = loaded.map_err(unreadable)?.policy;
+    let mut has_auto = false;
+    for interface in policy.vpcs.iter_mut().flat_map(|vpc| &mut vpc.interfaces) {
+        let Some(attached) = live.devices.iter().find(|one| one.interface == interface.name) else {
+            continue;
+        };
+        // As it was attached, whatever the file says.
+        interface.side = if attached.instance.workload { Side::Workload } else { Side::Host };
+        has_auto |= interface.auto_addresses;
+    }
+    Ok(has_auto.then_some(policy))
+}
+
+/// Names of interfaces that have other addresses now.
+fn moved(old: &TableSpec, new: &TableSpec) -> Vec<String> {
+    let addresses = |tables: &TableSpec, slot: u16| -> Vec<IpNet> {
+        own(&tables.v4, slot).chain(own(&tables.v6, slot)).collect()
+    };
+    let differs = |slot: u16| addresses(old, slot) != addresses(new, slot);
+    let changed = new.interfaces.iter().filter(|(slot, _)| differs(**slot));
+    changed.map(|(_, spec)| spec.name.clone()).collect()
+}
+
+fn commit(paths: &Paths, live: &Live, tables: TableSpec) -> Result<(), KernelError> {
+    let maps = PolicyMaps::open(&paths.maps())?;
+    let prepared = Prepared::write(maps, &live.tables, &tables, &live.slots)?;
+    let after = Live { tables, slots: prepared.slots.clone(), ..live.clone() };
+    let generation = prepared.next_generation();
+    after.write(paths, generation)?;
+    prepared.flip()?;
+    Live::forget_others(paths, Some(generation))
+}
