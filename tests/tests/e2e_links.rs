@@ -8,7 +8,7 @@ use etherparse::PacketBuilder;
 use serde_json::Value;
 use tests::{
     capture::Capture,
-    example::Side::Workload,
+    example::{Example, Side::Workload},
     inject::Injector,
     lab,
     net::{DEVICE, Host, Net},
@@ -68,6 +68,79 @@ fn a_device_without_ethernet_is_judged_by_its_ip_header() -> Result<()> {
     }
     let status = sgctl.json(&["status"])?;
     assert_eq!(packets(&status, "ingress", "malformed"), 0, "{status}");
+    Ok(())
+}
+
+/// A workload behind a tun device, as a VPN's client is: nobody's word but its own.
+#[test]
+fn a_workload_behind_a_device_without_ethernet() -> Result<()> {
+    let (near, far) = (Namespace::new("near")?, Namespace::new("far")?);
+    let _cable = Cable::between([
+        (&near, &["10.79.0.1/24", "fd79::1/64"]),
+        (&far, &["10.79.0.2/24", "10.79.0.3/24", "fd79::2/64", "fd79::3/64"]),
+    ])?;
+    let sgctl = Sgctl::new(&near)?;
+    let path = sgctl.policy("client.yaml", &TUNNEL.replace("side: host", "side: workload"))?;
+    sgctl.run(["attach".as_ref(), "--policy".as_ref(), path.as_os_str()])?.ok()?;
+    let pairs: [[SocketAddr; 3]; 2] = [
+        ["10.79.0.1:443".parse()?, "10.79.0.2:80".parse()?, "10.79.0.3:0".parse()?],
+        ["[fd79::1]:443".parse()?, "[fd79::2]:80".parse()?, "[fd79::3]:0".parse()?],
+    ];
+    for (index, [outside, web, other]) in pairs.into_iter().enumerate() {
+        let shut = SocketAddr::new(web.ip(), 22);
+        let own = SocketAddr::new(web.ip(), 0);
+        let _web = tcp::Server::start(&far, web)?;
+        let _ssh = tcp::Server::start(&far, shut)?;
+        let _outside = tcp::Server::start(&near, outside)?;
+        assert_eq!(tcp::connect(&near, None, web, LONG)?, Connected);
+        assert_eq!(tcp::connect(&near, None, shut, SHORT)?, TimedOut);
+        assert_eq!(tcp::connect(&far, Some(own), outside, LONG)?, Connected);
+        assert_eq!(tcp::connect(&far, Some(other), outside, SHORT)?, TimedOut);
+        let status = sgctl.json(&["status"])?;
+        ensure!(packets(&status, "egress", "source_check") > u64::try_from(index)?, "{status}");
+        ensure!(packets(&status, "egress", "malformed") == 0, "{status}");
+    }
+    Ok(())
+}
+
+/// A bridge hands on what its port has stripped of a tag: beside the bytes of the frame, where a device
+/// that inserts tags by itself wants it. Then the tag that a program sees is not in the packet.
+#[test]
+fn tags_beside_the_frame_hide_nothing() -> Result<()> {
+    const TAG: u16 = 0x8100;
+    let net = Net::builder()
+        .segment("lan", &["10.77.2.1/24"])
+        .host("client", "lan", &["10.77.2.11"])
+        .host("server", "lan", &["10.77.2.10"])
+        .build()?;
+    let (client, server) = (net.host("client"), net.host("server"));
+    let text = lab::ONE.replace("10.77.1.10\", \"fd77:1::10", "10.77.2.11\", \"fd77:2::11");
+    let scenario = Scenario::attach(&net, &Example::new("lab", text)?, Workload)?;
+    let sgctl = scenario.controller("server");
+    let mut inside = Capture::start(server.ns(), DEVICE)?;
+    let wire = Injector::open(client.ns(), DEVICE)?;
+    let await_count = |reason: &str, wanted| -> Result<()> {
+        let started = std::time::Instant::now();
+        while packets(&sgctl.json(&["status"])?, "ingress", reason) != wanted {
+            ensure!(started.elapsed() < LONG, "{wanted} of {reason} did not come about");
+        }
+        Ok(())
+    };
+    for (tags, wanted) in [(0, 1), (1, 2), (2, 3)] {
+        let tags = &[TAG; 3][..tags];
+        let (allowed, blocked) =
+            (tagged(client, server, tags, 53)?, tagged(client, server, tags, 54)?);
+        wire.send(&blocked)?;
+        await_count("no_rule", wanted)?;
+        wire.send(&allowed)?;
+        let seen = inside.wait_for(LONG, |seen| seen.bytes == allowed)?;
+        ensure!(seen.is_some(), "{tags:x?}: an allowed frame did not arrive");
+        ensure!(inside.count(|seen| seen.bytes == blocked)? == 0, "{tags:x?}: arrived");
+    }
+    let deep = tagged(client, server, &[TAG; 3], 53)?;
+    wire.send(&deep)?;
+    await_count("vlan_depth", 1)?;
+    ensure!(inside.count(|seen| seen.bytes == deep)? == 0, "three tags arrived");
     Ok(())
 }
 
