@@ -15,7 +15,7 @@ use tests::{
     net::{DEVICE, Net},
     scenario::{LONG, Probe::Tcp, Scenario},
     sgctl::Sgctl,
-    traffic::Outcome::Connected,
+    traffic::{Outcome::Connected, icmp},
 };
 
 /// Packets of the interface so far, by direction and reason.
@@ -179,6 +179,39 @@ fn a_workload_takes_its_address_into_use() -> Result<()> {
     let status = scenario.controller("server").json(&["status"])?;
     ensure!(packets(&status, Egress, "infrastructure:neighbour_discovery") > 0, "{status}");
     ensure!(packets(&status, Egress, "forged_infrastructure") == 0, "{status}");
+    Ok(())
+}
+
+/// All that a kernel says of itself while its device comes up is infrastructure, and none of it forged.
+#[test]
+fn a_workload_boots() -> Result<()> {
+    let net = Net::pair()?;
+    let server = net.host("server").ns();
+    server.ip("link set eth0 down\naddress flush dev eth0\n")?;
+    server.set_parameters(&[
+        ("ipv6/conf/eth0/accept_dad", "1"),
+        ("ipv6/conf/eth0/dad_transmits", "1"),
+        ("ipv6/conf/eth0/accept_ra", "1"),
+        ("ipv6/conf/eth0/router_solicitations", "1"),
+        ("ipv6/conf/eth0/router_solicitation_delay", "0"),
+    ])?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let sgctl = scenario.controller("server");
+    server.ip(
+        "link set eth0 up\naddress add 10.77.2.10/24 dev eth0\naddress add fd77:2::10/64 dev eth0\n",
+    )?;
+    let gateway = "10.77.2.1".parse()?;
+    assert_eq!(icmp::ping(server, None, gateway, LONG)?, Connected);
+    for entry in ["arp", "neighbour_discovery", "multicast_listener", "router_discovery"] {
+        let started = Instant::now();
+        while packets(&sgctl.json(&["status"])?, Egress, &format!("infrastructure:{entry}")) == 0 {
+            ensure!(started.elapsed() < LONG, "no packet of {entry}: {}", sgctl.json(&["status"])?);
+        }
+    }
+    let status = sgctl.json(&["status"])?;
+    for reason in ["forged_infrastructure", "source_check", "no_rule", "malformed"] {
+        ensure!(packets(&status, Egress, reason) == 0, "{reason}: {status}");
+    }
     Ok(())
 }
 
