@@ -52,25 +52,19 @@ fn own<A: IpAddress + Into<IpAddr>>(
     of_slot.filter_map(|prefix| IpNet::new(prefix.address.into(), prefix.length).ok())
 }
 
-/// Commits what has changed of the addresses of interfaces with `addresses: auto`, and names those.
+/// Commits what has changed of the addresses of interfaces with `addresses: auto`, and names those. Nothing is
+/// locked before there is something to commit: whoever only reads keeps nobody from changing.
 ///
 /// # Errors
 /// Any [`KernelError`]; then nothing has changed.
 pub fn follow(paths: &Paths) -> Result<Vec<String>, KernelError> {
-    if Live::read(paths)?.is_none() {
+    let Some(live) = Live::read(paths)? else { return Ok(Vec::new()) };
+    if changed(&live)?.is_none() {
         return Ok(Vec::new());
     }
     let _lock = Lock::take(&paths.lock())?;
     let Some(mut live) = open_live(paths)? else { return Ok(Vec::new()) };
-    let Some(policy) = policy_with_auto(&live)? else { return Ok(Vec::new()) };
-    let mut surroundings = Surroundings::default();
-    of_attached(&live, &mut surroundings)?;
-    let mut tables = compile(&policy, &surroundings, Some(&live.tables))?;
-    tables.share_flows(live.sizes.flows);
-    let moved = moved(&live.tables, &tables);
-    if moved.is_empty() {
-        return Ok(moved);
-    }
+    let Some((names, tables)) = changed(&live)? else { return Ok(Vec::new()) };
     check_capacity(&live.tables, &tables, &live.slots, &live.sizes)?;
     if let Err(error) = commit(paths, &live, tables) {
         if let Err(second) = put_back(paths, &mut live) {
@@ -78,7 +72,18 @@ pub fn follow(paths: &Paths) -> Result<Vec<String>, KernelError> {
         }
         return Err(error);
     }
-    Ok(moved)
+    Ok(names)
+}
+
+/// Interfaces whose devices have other addresses now, and the tables that say so.
+fn changed(live: &Live) -> Result<Option<(Vec<String>, TableSpec)>, KernelError> {
+    let Some(policy) = policy_with_auto(live)? else { return Ok(None) };
+    let mut surroundings = Surroundings::default();
+    of_attached(live, &mut surroundings)?;
+    let mut tables = compile(&policy, &surroundings, Some(&live.tables))?;
+    tables.share_flows(live.sizes.flows);
+    let moved = moved(&live.tables, &tables);
+    Ok((!moved.is_empty()).then_some((moved, tables)))
 }
 
 /// The policy in force, if one of its attached interfaces has `addresses: auto`.
