@@ -1,7 +1,7 @@
 //! The way of a packet: link layer, network header, infrastructure, flows, source check, rules. Each step
 //! stands in the file whose name says so; this one says in which order.
 
-use crate::abi::{Event, EventKind};
+use crate::abi::{Event, EventKind, InterfaceFlags};
 use crate::conntrack::key::{classify, ends};
 use crate::conntrack::track::{may_be_learnt, may_open};
 use crate::judging::Judging;
@@ -213,8 +213,7 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         if !self.source_is_legal(work.key.local, work.key.remote) {
             return Outcome::without_rule(Reason::SourceCheck);
         }
-        let grace = self.tables.grace();
-        let in_grace = self.now < grace.until;
+        let in_grace = self.now < self.tables.grace_until();
         let opens = may_open(Self::DIRECTION, &work.transport, A::FAMILY);
         if !opens && !in_grace {
             return Outcome::without_rule(Reason::NoFlow);
@@ -230,7 +229,7 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
             Some(permit) if opens => (self.open(work, permit), Reason::Rule),
             Some(_) | None
                 if in_grace
-                    && (grace.keeps_denied || permit.is_some())
+                    && (permit.is_some() || !self.has(InterfaceFlags::CUT_LIVE_FLOWS))
                     && may_be_learnt(Self::DIRECTION, &work.transport, A::FAMILY) =>
             {
                 (self.learn(work, permit), Reason::Adopted)

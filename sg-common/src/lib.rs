@@ -30,7 +30,7 @@ pub use address::{Address, Be16, Family, V4, V6};
 pub use adoption::adopt;
 pub use decide::{Context, decide};
 pub use packet::{Bytes, LinkLayer, MAX_OFFSET, Packet};
-pub use tables::{AddressTables, Attachment, ClockHand, Grace, Side, TableError, Tables};
+pub use tables::{AddressTables, Attachment, ClockHand, Side, TableError, Tables};
 pub use verdict::{Decision, Direction, Reason, Verdict};
 pub use wire::transport::Transport;
 pub use work::Scratch;

@@ -29,15 +29,6 @@ pub struct Attachment {
     pub side: Side,
 }
 
-/// The time after attaching in which flows are learnt from their packets, where sockets cannot be asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Grace {
-    /// When it ends, in nanoseconds of the monotonic clock; 0: there is none.
-    pub until: u64,
-    /// Also flows that no rule allows are learnt (`live_flows: keep`).
-    pub keeps_denied: bool,
-}
-
 /// Why an entry could not be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableError {
@@ -116,8 +107,9 @@ pub trait AddressTables<A: Address> {
 pub trait Tables: AddressTables<V4> + AddressTables<V6> {
     /// The device the packet is judged at.
     fn attachment(&self) -> Attachment;
-    /// The device's time of grace.
-    fn grace(&self) -> Grace;
+    /// When the grace time ends in which the device's flows are learnt from their packets, because sockets
+    /// cannot be asked; in nanoseconds of the monotonic clock, 0: there is none.
+    fn grace_until(&self) -> u64;
     /// The generation word; read once per packet.
     fn generation(&self) -> u64;
     /// The interface as the generation says it is: the version that counts is never written to.

@@ -1,7 +1,7 @@
 //! Read-only globals, written by the loader before the program is. The verifier knows their values, so
 //! what they switch off is not in the loaded program.
 
-use sg_common::{Grace, Side};
+use sg_common::Side;
 
 /// Slot of the interface.
 #[unsafe(no_mangle)]
@@ -33,9 +33,6 @@ static SG_DROP_BUDGET: u32 = 0;
 /// When the grace time ends in which flows are learnt, in nanoseconds of the monotonic clock; 0: none.
 #[unsafe(no_mangle)]
 static SG_GRACE_UNTIL: u64 = 0;
-/// 1: in that time, also what no rule allows is learnt.
-#[unsafe(no_mangle)]
-static SG_GRACE_DENIED: u32 = 0;
 
 /// Reads a global that the compiler must not take for the constant it sees.
 #[inline(always)]
@@ -91,8 +88,7 @@ pub(crate) fn drop_budget() -> u64 {
 }
 
 #[inline(always)]
-pub(crate) fn grace() -> Grace {
+pub(crate) fn grace_until() -> u64 {
     // SAFETY: a reference is valid for reads.
-    let until = unsafe { core::ptr::read_volatile(&raw const SG_GRACE_UNTIL) };
-    Grace { until, keeps_denied: read(&SG_GRACE_DENIED) != 0 }
+    unsafe { core::ptr::read_volatile(&raw const SG_GRACE_UNTIL) }
 }

@@ -7,8 +7,8 @@ use sg_common::abi::{
     FlowCell, FlowKey, HostKey, InterfaceVersion, Permit, PermitKey, counter_index,
 };
 use sg_common::{
-    Address, AddressTables, Attachment, ClockHand, Direction, Grace, Reason, Scratch, TableError,
-    Tables, V4, V6,
+    Address, AddressTables, Attachment, ClockHand, Direction, Reason, Scratch, TableError, Tables,
+    V4, V6,
 };
 
 use crate::{globals, maps, stream};
@@ -229,8 +229,8 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn grace(&self) -> Grace {
-        globals::grace()
+    fn grace_until(&self) -> u64 {
+        globals::grace_until()
     }
 
     #[inline(always)]

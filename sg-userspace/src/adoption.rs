@@ -9,11 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sg_common::abi::{Adoption, AdoptionRequest, FlowFlags, FlowState};
 use sg_common::wire::ip;
-use sg_common::{Address as _, Be16, Direction, V4, V6, Verdict};
-
-use crate::compile::TableSpec;
-use crate::engine::{Probe, ReachError, reach};
-use crate::policy::model::Traffic;
+use sg_common::{Address as _, Be16, Direction, V4, V6};
 
 pub use tracked::{Tracked, TrackedState, merge, tracked};
 
@@ -132,25 +128,9 @@ impl Conversation {
         (self.protocol, self.local, self.remote)
     }
 
-    /// The rule that would let it begin now; `None`: none, 0: it needs none.
-    ///
-    /// # Errors
-    /// When the spec has no such interface.
-    pub fn rule(&self, spec: &TableSpec, slot: u16) -> Result<Option<u32>, ReachError> {
-        let (source_port, port) = match self.opened {
-            Direction::Ingress => (self.remote.port(), self.local.port()),
-            Direction::Egress => (self.local.port(), self.remote.port()),
-        };
-        let traffic = Traffic::Ports { protocol: self.protocol, first: port, last: port };
-        let (local, remote) = (self.local.ip(), self.remote.ip());
-        let probe = Probe { source_port, ..Probe::new(self.opened, local, remote, traffic) };
-        let decision = reach(spec, slot, &probe)?.decision;
-        Ok((decision.verdict() == Verdict::Allow).then_some(decision.rule))
-    }
-
     /// What the adopting program is told.
     #[must_use]
-    pub fn record(&self, request: AdoptionRequest, rule: u32) -> Adoption {
+    pub fn record(&self, request: AdoptionRequest) -> Adoption {
         let opener = match self.opened {
             Direction::Ingress => FlowFlags::OPENED_BY_REMOTE,
             Direction::Egress => 0,
@@ -160,7 +140,6 @@ impl Conversation {
             request: request as u8,
             local: widen(self.local.ip()),
             remote: widen(self.remote.ip()),
-            rule,
             local_port: Be16::new(self.local.port()),
             remote_port: Be16::new(self.remote.port()),
             protocol: self.protocol,
@@ -187,32 +166,37 @@ pub struct Overflow {
     pub live: usize,
     /// How many may be.
     pub room: u32,
-    /// A table of this size would hold them, twice over.
+    /// A table of this size would hold them twice over.
     pub enough: u32,
 }
 
 /// Other protocols than TCP get one in so many places of the flow table.
 const OTHERS_SHARE: u32 = 4;
 
-/// Refuses more conversations than the flow tables hold.
+/// Refuses more conversations than an interface may have in a flow table.
 ///
 /// # Errors
 /// [`Overflow`] says of which there are too many.
 pub fn check_room<'a>(
     conversations: impl IntoIterator<Item = &'a Conversation>,
     flows: u32,
+    limit: u32,
 ) -> Result<(), Overflow> {
     let mut counts = [[0_usize; 2]; 2];
     for one in conversations {
         counts[usize::from(one.local.is_ipv6())][usize::from(one.protocol != ip::TCP)] += 1;
     }
     let twice = |live: usize| u32::try_from(live * 2).unwrap_or(u32::MAX);
+    let room = flows.min(limit);
+    // So many interfaces share the table.
+    let sharing = flows.div_ceil(room.max(1));
     for ([tcp, others], what) in
         counts.into_iter().zip(["IPv4 conversations", "IPv6 conversations"])
     {
         let live = tcp + others;
-        if live > flows as usize {
-            return Err(Overflow { what, live, room: flows, enough: twice(live) });
+        if live > room as usize {
+            let enough = twice(live).saturating_mul(sharing);
+            return Err(Overflow { what, live, room, enough });
         }
         let room = flows.div_ceil(OTHERS_SHARE);
         if others > room as usize {

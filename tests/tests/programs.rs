@@ -19,7 +19,7 @@ const BOUNDS: [(LinkLayer, Side, Bounds); 4] = [
         &[
             ("sg_tc_ingress", 215_000),  // 169588
             ("sg_tc_egress", 220_000),   // 174112
-            ("sg_adopt", 10_000),        // 7749, which judges no packet
+            ("sg_adopt", 10_000),        // 8141, which judges no packet
             ("sg_xdp_ingress", 620_000), // 494645
         ],
     ),
@@ -29,7 +29,7 @@ const BOUNDS: [(LinkLayer, Side, Bounds); 4] = [
         &[
             ("sg_tc_ingress", 215_000), // 169590
             ("sg_tc_egress", 260_000),  // 206858, with the forgeries of ARP and neighbour discovery
-            ("sg_adopt", 10_000),       // 7749
+            ("sg_adopt", 10_000),       // 8141
         ],
     ),
     (
@@ -38,7 +38,7 @@ const BOUNDS: [(LinkLayer, Side, Bounds); 4] = [
         &[
             ("sg_tc_ingress", 215_000), // 168236
             ("sg_tc_egress", 220_000),  // 172650
-            ("sg_adopt", 10_000),       // 7749
+            ("sg_adopt", 10_000),       // 8141
         ],
     ),
     (
@@ -47,7 +47,7 @@ const BOUNDS: [(LinkLayer, Side, Bounds); 4] = [
         &[
             ("sg_tc_ingress", 215_000), // 168237
             ("sg_tc_egress", 225_000),  // 178223
-            ("sg_adopt", 10_000),       // 7749
+            ("sg_adopt", 10_000),       // 8141
         ],
     ),
 ];

@@ -32,8 +32,6 @@ pub struct Adoption {
     pub local: [u32; 4],
     /// The other end.
     pub remote: [u32; 4],
-    /// The rule that allows it; 0: none.
-    pub rule: u32,
     /// Port of the protected end.
     pub local_port: Be16,
     /// Port of the other end.
@@ -45,33 +43,47 @@ pub struct Adoption {
     /// [`super::FlowFlags`].
     pub flags: u8,
     /// Zero.
-    pub padding: [u8; 5],
+    pub padding: [u8; 1],
 }
 
 /// What became of it; the number is the program's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Adopted {
-    /// As requested.
-    Done = 1,
+    /// Entered, and a rule allows it.
+    Allowed = 1,
+    /// Entered, though no rule allows it (`live_flows: keep`).
+    Kept = 2,
+    /// Not entered, because no rule allows it (`live_flows: cut`).
+    Cut = 3,
     /// The flow was known already.
-    Known = 2,
+    Known = 4,
+    /// Forgotten, as requested.
+    Removed = 5,
     /// There is no room.
-    Full = 3,
+    Full = 6,
+    /// The interface has as many flows as it may have.
+    Limit = 7,
     /// It is no adoption, or the interface has no policy.
-    Refused = 4,
+    Refused = 8,
 }
 
 impl Adopted {
+    /// Every result.
+    pub const ALL: [Self; 8] = [
+        Self::Allowed,
+        Self::Kept,
+        Self::Cut,
+        Self::Known,
+        Self::Removed,
+        Self::Full,
+        Self::Limit,
+        Self::Refused,
+    ];
+
     /// The result with this number.
     #[must_use]
-    pub const fn from_number(number: u32) -> Option<Self> {
-        match number {
-            1 => Some(Self::Done),
-            2 => Some(Self::Known),
-            3 => Some(Self::Full),
-            4 => Some(Self::Refused),
-            _ => None,
-        }
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| *one as u32 == number)
     }
 }

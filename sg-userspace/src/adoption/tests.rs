@@ -1,12 +1,12 @@
 //! Sockets to flows, and what packets make of those flows.
 
 use sg_common::abi::Adopted;
-use sg_common::{Grace, LinkLayer, Reason};
+use sg_common::{LinkLayer, Reason};
 
 use Direction::{Egress, Ingress};
 
 use super::*;
-use crate::compile::{Surroundings, compile};
+use crate::compile::{Surroundings, TableSpec, compile};
 use crate::engine::{HostTables, Limits};
 
 fn socket(protocol: u8, state: SocketState, local: &str, remote: &str) -> Socket {
@@ -91,11 +91,13 @@ fn halves_that_are_closed_begin_closed() {
 fn too_many_are_refused_with_what_would_do() {
     let one = conversations(&[tcp("10.0.0.5:1", "10.9.9.9:2")], own)[0];
     let udp = Conversation { protocol: ip::UDP, ..one };
-    assert_eq!(check_room(&[one; 8], 8), Ok(()));
+    assert_eq!(check_room(&[one; 8], 8, 9), Ok(()));
     let overflow = Overflow { what: "IPv4 conversations", live: 9, room: 8, enough: 18 };
-    assert_eq!(check_room(&[one; 9], 8), Err(overflow));
+    assert_eq!(check_room(&[one; 9], 8, 9), Err(overflow));
     let overflow = Overflow { what: "UDP conversations", live: 3, room: 2, enough: 24 };
-    assert_eq!(check_room(&[udp; 3], 8), Err(overflow));
+    assert_eq!(check_room(&[udp; 3], 8, 9), Err(overflow));
+    let overflow = Overflow { what: "IPv4 conversations", live: 5, room: 4, enough: 20 };
+    assert_eq!(check_room(&[one; 5], 8, 4), Err(overflow), "two interfaces share");
 }
 
 const POLICY: &str = r#"
@@ -110,14 +112,16 @@ vpcs:
 "#;
 
 fn spec() -> TableSpec {
-    let Ok(loaded) = crate::policy::load("adopt", POLICY) else { panic!("a policy") };
+    spec_with(POLICY)
+}
+
+fn spec_with(policy: &str) -> TableSpec {
+    let Ok(loaded) = crate::policy::load("adopt", policy) else { panic!("a policy") };
     compile(&loaded.policy, &Surroundings::of(["web"]), None).expect("tables")
 }
 
 #[test]
 fn rules_are_asked_in_the_direction_that_opened() {
-    let spec = spec();
-    let slot = spec.slot("web").expect("a slot");
     let listen = socket(ip::TCP, SocketState::Listen, "0.0.0.0:80", "0.0.0.0:0");
     let sockets = [
         listen,
@@ -125,11 +129,27 @@ fn rules_are_asked_in_the_direction_that_opened() {
         tcp("10.0.0.5:50000", "198.51.100.7:80"),
         socket(ip::UDP, SocketState::Established, "10.0.0.5:50000", "198.51.100.7:53"),
     ];
-    let rules: Vec<_> = conversations(&sockets, own)
-        .iter()
-        .map(|one| one.rule(&spec, slot).expect("an answer").is_some())
-        .collect();
-    assert_eq!(rules, [true, false, true], "in to 80, out to 80, out to 53");
+    for (live_flows, denied) in [("keep", Adopted::Kept), ("cut", Adopted::Cut)] {
+        let spec = spec_with(&format!("live_flows: {live_flows}\n{POLICY}"));
+        let slot = spec.slot("web").expect("a slot");
+        let tables = HostTables::new(&spec, slot, Limits::default()).expect("tables");
+        let results: Vec<_> = conversations(&sockets, own)
+            .iter()
+            .map(|one| tables.adopt(&one.record(AdoptionRequest::Add), 1))
+            .collect();
+        let expected = [Adopted::Allowed, denied, Adopted::Allowed];
+        assert_eq!(results, expected, "in to 80, out to 80, out to 53");
+        let with_rule = tables.established::<V4>().iter().filter(|(_, flow)| flow.rule > 0).count();
+        assert_eq!(with_rule, 2);
+    }
+}
+
+#[test]
+fn results_have_numbers() {
+    for result in Adopted::ALL {
+        assert_eq!(Adopted::from_number(result as u32), Some(result));
+    }
+    assert_eq!(Adopted::from_number(0), None);
 }
 
 /// A frame of an Ethernet header, IPv4 and TCP.
@@ -173,8 +193,8 @@ fn an_adopted_flow_lives_without_a_rule_and_reopens_only_by_one() {
     let slot = spec.slot("web").expect("a slot");
     let tables = HostTables::new(&spec, slot, Limits::default()).expect("tables");
     let found = conversations(&[tcp("10.0.0.5:50000", "198.51.100.7:7000")], own);
-    let record = found[0].record(AdoptionRequest::Add, 0);
-    assert_eq!(tables.adopt(&record, 1), Adopted::Done);
+    let record = found[0].record(AdoptionRequest::Add);
+    assert_eq!(tables.adopt(&record, 1), Adopted::Kept);
     assert_eq!(tables.adopt(&record, 1), Adopted::Known);
     judge(
         &tables,
@@ -200,11 +220,11 @@ fn an_adopted_flow_lives_without_a_rule_and_reopens_only_by_one() {
     assert_eq!(states(&tables), [FlowState::Established as u8]);
     judge(&tables, &[(Ingress, "R", 100, 0, Reason::Flow)]);
     assert_eq!(states(&tables), [FlowState::Closed as u8]);
-    let replace = found[0].record(AdoptionRequest::Replace, 0);
-    assert_eq!(tables.adopt(&replace, 9), Adopted::Done);
+    let replace = found[0].record(AdoptionRequest::Replace);
+    assert_eq!(tables.adopt(&replace, 9), Adopted::Kept);
     assert_eq!(states(&tables), [FlowState::Adopted as u8]);
-    let remove = found[0].record(AdoptionRequest::Remove, 0);
-    assert_eq!((tables.adopt(&remove, 9), states(&tables)), (Adopted::Done, vec![]));
+    let remove = found[0].record(AdoptionRequest::Remove);
+    assert_eq!((tables.adopt(&remove, 9), states(&tables)), (Adopted::Removed, vec![]));
     judge(&tables, &[(Egress, "A", 500, 100, Reason::NoFlow)]);
 }
 
@@ -212,43 +232,43 @@ fn an_adopted_flow_lives_without_a_rule_and_reopens_only_by_one() {
 fn a_full_table_takes_no_more_and_keeps_what_it_has() {
     let spec = spec();
     let slot = spec.slot("web").expect("a slot");
-    let limits = Limits { clock: 4, flows: 4, opening: 4, fragments: 4 };
+    let limits = Limits { clock: 4, flows: 4, ..Limits::default() };
     let tables = HostTables::new(&spec, slot, limits).expect("tables");
     let results: Vec<_> = (1..=5)
         .map(|port| {
             let found = conversations(&[tcp("10.0.0.5:9", &format!("10.9.9.9:{port}"))], own);
-            tables.adopt(&found[0].record(AdoptionRequest::Add, 0), 1)
+            tables.adopt(&found[0].record(AdoptionRequest::Add), 1)
         })
         .collect();
-    assert_eq!(results[..4], [Adopted::Done; 4]);
+    assert_eq!(results[..4], [Adopted::Kept; 4]);
     assert_eq!((results[4], states(&tables).len()), (Adopted::Full, 4));
 }
 
 #[test]
 fn grace_learns_the_middle_of_connections_until_it_ends() {
-    let spec = spec();
-    let slot = spec.slot("web").expect("a slot");
+    let (keep, cut) = (spec(), spec_with(&format!("live_flows: cut\n{POLICY}")));
+    let slot = keep.slot("web").expect("a slot");
     let tables = |keeps_denied, until| {
-        let tables = HostTables::new(&spec, slot, Limits::default()).expect("tables");
-        tables.in_grace(Grace { until, keeps_denied })
+        let spec = if keeps_denied { &keep } else { &cut };
+        HostTables::new(spec, slot, Limits::default()).expect("tables").in_grace(until)
     };
     let first = |tables: &HostTables<'_>, direction, flags, reason| {
         judge(tables, &[(direction, flags, 500, 100, reason)]);
     };
     // The local end speaks first, then the remote one.
-    let keep = tables(true, 100);
-    first(&keep, Egress, "A", Reason::Adopted);
-    judge(&keep, &[(Ingress, "R", 77, 0, Reason::Flow), (Ingress, "A", 100, 500, Reason::Flow)]);
-    assert_eq!(states(&keep), [FlowState::Established as u8]);
+    let flows = tables(true, 100);
+    first(&flows, Egress, "A", Reason::Adopted);
+    judge(&flows, &[(Ingress, "R", 77, 0, Reason::Flow), (Ingress, "A", 100, 500, Reason::Flow)]);
+    assert_eq!(states(&flows), [FlowState::Established as u8]);
     // The remote end first: its word alone establishes nothing.
-    let keep = tables(true, 100);
-    first(&keep, Ingress, "A", Reason::Adopted);
-    judge(&keep, &[(Ingress, "A", 500, 100, Reason::Flow), (Ingress, "S", 1, 0, Reason::NoRule)]);
-    assert!(states(&keep).is_empty());
-    judge(&keep, &[(Egress, "A", 100, 500, Reason::Flow)]);
-    assert_eq!(states(&keep), [FlowState::Established as u8]);
-    judge(&keep, &[(Egress, "S", 1, 0, Reason::NoRule), (Ingress, "R", 500, 0, Reason::Flow)]);
-    assert_eq!(states(&keep), [FlowState::Closed as u8]);
+    let flows = tables(true, 100);
+    first(&flows, Ingress, "A", Reason::Adopted);
+    judge(&flows, &[(Ingress, "A", 500, 100, Reason::Flow), (Ingress, "S", 1, 0, Reason::NoRule)]);
+    assert!(states(&flows).is_empty());
+    judge(&flows, &[(Egress, "A", 100, 500, Reason::Flow)]);
+    assert_eq!(states(&flows), [FlowState::Established as u8]);
+    judge(&flows, &[(Egress, "S", 1, 0, Reason::NoRule), (Ingress, "R", 500, 0, Reason::Flow)]);
+    assert_eq!(states(&flows), [FlowState::Closed as u8]);
     // What opens a connection is judged by the rules, and so is everything after the grace.
     for (flags, reason) in [("S", Reason::NoRule), ("R", Reason::NoFlow), ("FA", Reason::NoFlow)] {
         first(&tables(true, 100), Ingress, flags, reason);
@@ -266,7 +286,7 @@ fn in_grace_only_the_local_end_starts_datagrams() {
     let spec = spec();
     let slot = spec.slot("web").expect("a slot");
     let tables = HostTables::new(&spec, slot, Limits::default()).expect("tables");
-    let tables = tables.in_grace(Grace { until: 100, keeps_denied: true });
+    let tables = tables.in_grace(100);
     let (local, remote) = (([10, 0, 0, 5], 4000), ([198, 51, 100, 7], 4001));
     let judge = |(source, source_port), (destination, port), direction, reason| {
         let mut frame = Vec::new();

@@ -8,8 +8,8 @@ use sg_common::abi::{
     FlowCell, FlowKey, InterfaceFlags, InterfaceVersion, Permit, PermitKey,
 };
 use sg_common::{
-    Address, AddressTables, Attachment, ClockHand, Context, Decision, Direction, Grace, LinkLayer,
-    Reason, TableError, Tables, V4, V6,
+    Address, AddressTables, Attachment, ClockHand, Context, Decision, Direction, LinkLayer, Reason,
+    TableError, Tables, V4, V6,
 };
 
 use zerocopy::IntoBytes as _;
@@ -23,7 +23,7 @@ pub struct HostTables<'s> {
     spec: &'s TableSpec,
     interface: &'s InterfaceSpec,
     attachment: Attachment,
-    grace: Grace,
+    grace_until: u64,
     state: Rc<State>,
 }
 
@@ -55,13 +55,13 @@ impl<'s> HostTables<'s> {
     fn with_state(spec: &'s TableSpec, slot: u16, state: Rc<State>) -> Result<Self, NoSlot> {
         let interface = spec.interfaces.get(&slot).ok_or(NoSlot(slot))?;
         let attachment = interface.attachment(slot);
-        Ok(Self { spec, interface, attachment, grace: Grace::default(), state })
+        Ok(Self { spec, interface, attachment, grace_until: 0, state })
     }
 
-    /// The same with a time of grace.
+    /// The same, learning flows from their packets until then.
     #[must_use]
-    pub fn in_grace(self, grace: Grace) -> Self {
-        Self { grace, ..self }
+    pub fn in_grace(self, grace_until: u64) -> Self {
+        Self { grace_until, ..self }
     }
 
     /// Enters a flow that was there before, as the adopting program does.
@@ -294,8 +294,8 @@ impl Tables for HostTables<'_> {
         self.attachment
     }
 
-    fn grace(&self) -> Grace {
-        self.grace
+    fn grace_until(&self) -> u64 {
+        self.grace_until
     }
 
     fn generation(&self) -> u64 {

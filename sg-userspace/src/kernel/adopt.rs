@@ -40,8 +40,6 @@ pub(super) struct Adopting<'s> {
     spec: &'s TableSpec,
     slot: u16,
     place: Place,
-    /// `live_flows: keep`.
-    keeps_denied: bool,
     /// Those looked at already, entered or not.
     seen: HashSet<(u8, SocketAddr, SocketAddr)>,
     entered: Vec<Conversation>,
@@ -71,8 +69,8 @@ impl<'s> Adopting<'s> {
             Place::Here
         };
         let report = Adoption { asked: !matches!(place, Place::Unknown), ..Adoption::default() };
-        let (slot, keeps_denied) = (instance.slot, !spec.cut_live_flows);
-        Self { spec, slot, place, keeps_denied, seen: HashSet::new(), entered: Vec::new(), report }
+        let slot = instance.slot;
+        Self { spec, slot, place, seen: HashSet::new(), entered: Vec::new(), report }
     }
 
     /// Enters every conversation, before the programs are attached. What an earlier attachment left in the
@@ -85,7 +83,9 @@ impl<'s> Adopting<'s> {
         interface_is_alive: bool,
     ) -> Result<(), KernelError> {
         let found = self.conversations(device)?;
-        check_room(&found, flows)
+        let limit =
+            self.spec.interfaces.get(&self.slot).map_or(flows, |one| one.version.flow_limit);
+        check_room(&found, flows, limit)
             .map_err(|overflow| KernelError::Adoption { device: device.name.clone(), overflow })?;
         let request =
             if interface_is_alive { AdoptionRequest::Add } else { AdoptionRequest::Replace };
@@ -114,7 +114,7 @@ impl<'s> Adopting<'s> {
     /// Forgets what was entered.
     pub(super) fn undo(&self, object: &mut Object) {
         for conversation in &self.entered {
-            if let Err(error) = run(object, conversation, AdoptionRequest::Remove, 0) {
+            if let Err(error) = run(object, conversation, AdoptionRequest::Remove) {
                 log::error!("and then, while forgetting adopted flows: {error}");
                 return;
             }
@@ -151,27 +151,24 @@ impl<'s> Adopting<'s> {
         conversation: Conversation,
     ) -> Result<(), KernelError> {
         self.seen.insert(conversation.key());
-        let rule = conversation
-            .rule(self.spec, self.slot)
-            .map_err(|error| KernelError::Request(error.to_string()))?;
-        if rule.is_none() && !self.keeps_denied {
-            self.report.cut += 1;
-            return Ok(());
-        }
-        match run(object, &conversation, request, rule.unwrap_or(0))? {
-            Adopted::Done => {}
-            Adopted::Known => return Ok(()),
+        match run(object, &conversation, request)? {
+            Adopted::Allowed => {}
+            Adopted::Kept => self.report.denied += 1,
+            Adopted::Cut => {
+                self.report.cut += 1;
+                return Ok(());
+            }
+            Adopted::Known | Adopted::Removed => return Ok(()),
             Adopted::Refused => {
                 return Err(KernelError::Request(format!("{} takes no flow", program::ADOPT)));
             }
-            Adopted::Full => {
+            Adopted::Full | Adopted::Limit => {
                 return Err(KernelError::AdoptionRefused {
                     device: device.name.clone(),
                     remote: conversation.remote,
                 });
             }
         }
-        self.report.denied += usize::from(rule.is_none());
         match conversation.protocol {
             ip::TCP => self.report.tcp += 1,
             _ => self.report.udp += 1,
@@ -190,9 +187,8 @@ fn run(
     object: &mut Object,
     conversation: &Conversation,
     request: AdoptionRequest,
-    rule: u32,
 ) -> Result<Adopted, KernelError> {
-    let record = conversation.record(request, rule);
+    let record = conversation.record(request);
     let program = object.adopter()?;
     let mut last = Adopted::Full;
     for _ in 0..TRIES {

@@ -219,7 +219,7 @@ pub enum KernelError {
     },
     /// More is open than the flow table holds.
     #[error(
-        "{} {} are open behind {device} and the flow table has room for {}, so some would be cut; nothing was attached; detach what is attached and use --max-flows {}, or --no-adopt to let them be cut",
+        "{} {} are open behind {device} and the flow tables have room for {} of them, so some would be cut; nothing was attached; detach what is attached and use --max-flows {} (or raise the interface's own max_flows), or --no-adopt to let them be cut",
         overflow.live,
         overflow.what,
         overflow.room,
@@ -233,7 +233,7 @@ pub enum KernelError {
     },
     /// The flow table is full of other flows.
     #[error(
-        "the flow table has no room for what is open behind {device} (such as with {remote}), which would be cut; nothing was attached; detach what is attached and use a larger --max-flows, or --no-adopt to let it be cut"
+        "the flow table has no room for what is open behind {device} (such as with {remote}), which would be cut; nothing was attached; detach what is attached and use a larger --max-flows (or raise the interface's own max_flows), or --no-adopt to let it be cut"
     )]
     AdoptionRefused {
         /// The device.

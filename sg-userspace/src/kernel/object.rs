@@ -77,9 +77,6 @@ pub struct Instance {
     /// When the grace time ends in which flows are learnt, in nanoseconds of the monotonic clock; 0: none.
     #[serde(default)]
     pub grace_until: u64,
-    /// In that time, also what no rule allows is learnt.
-    #[serde(default)]
-    pub grace_denied: bool,
 }
 
 impl Instance {
@@ -96,7 +93,6 @@ impl Instance {
             replay: false,
             drop_budget: DEFAULT_DROP_BUDGET,
             grace_until: 0,
-            grace_denied: false,
         }
     }
 }
@@ -147,7 +143,6 @@ impl Object {
             ("SG_REPLAY", u32::from(instance.replay)),
             ("SG_CLOCK_MASK", flows - 1),
             ("SG_DROP_BUDGET", instance.drop_budget),
-            ("SG_GRACE_DENIED", u32::from(instance.grace_denied)),
         ];
         let mut loader = EbpfLoader::new();
         loader.default_map_pin_directory(pins);

@@ -229,7 +229,6 @@ fn instance(
             0 => 0,
             grace => monotonic().saturating_add(grace),
         },
-        grace_denied: !tables.cut_live_flows,
         ..Instance::new(slot, interface.vpc, side, device.link)
     })
 }
