@@ -49,7 +49,8 @@ impl<'s> HostTables<'s> {
     ///
     /// [`NoSlot`] when no interface has the slot.
     pub fn with<'t>(&self, spec: &'t TableSpec, slot: u16) -> Result<HostTables<'t>, NoSlot> {
-        HostTables::with_state(spec, slot, Rc::clone(&self.state))
+        let tables = HostTables::with_state(spec, slot, Rc::clone(&self.state))?;
+        Ok(tables.in_grace(self.grace_until))
     }
 
     fn with_state(spec: &'s TableSpec, slot: u16, state: Rc<State>) -> Result<Self, NoSlot> {

@@ -60,6 +60,7 @@ pub struct Runner {
     replay: Replay,
     pins: Arc<Pins>,
     sizes: Sizes,
+    grace_until: u64,
     tables: TableSpec,
     slots: Slots,
     counters: PerCpuArray<MapData, Abi<Counter>>,
@@ -95,7 +96,8 @@ pub fn run_sizes(tables: &TableSpec) -> Sizes {
 }
 
 impl Runner {
-    /// Loads the programs for the interface in `slot`.
+    /// Loads the programs for the interface in `slot`, which learn flows from their packets until
+    /// `grace_until` by the runner's clock.
     ///
     /// # Errors
     /// Any [`KernelError`].
@@ -106,10 +108,11 @@ impl Runner {
         link: LinkLayer,
         hook: RunHook,
         sizes: &Sizes,
+        grace_until: u64,
     ) -> Result<Self, KernelError> {
         require_root("run a test packet")?;
         let pins = Arc::new(Pins::make(paths)?);
-        let mut runner = Self::load(&pins, tables, slot, link, hook, sizes)?;
+        let mut runner = Self::load(&pins, tables, slot, link, hook, sizes, grace_until)?;
         runner.change(tables)?;
         Ok(runner)
     }
@@ -139,7 +142,8 @@ impl Runner {
         slot: u16,
         link: LinkLayer,
     ) -> Result<Self, KernelError> {
-        let other = Self::load(&self.pins, tables, slot, link, self.hook, &self.sizes)?;
+        let other =
+            Self::load(&self.pins, tables, slot, link, self.hook, &self.sizes, self.grace_until)?;
         Ok(Self { tables: self.tables.clone(), slots: self.slots.clone(), ..other })
     }
 
@@ -150,6 +154,7 @@ impl Runner {
         link: LinkLayer,
         hook: RunHook,
         sizes: &Sizes,
+        grace_until: u64,
     ) -> Result<Self, KernelError> {
         let interface = tables
             .interfaces
@@ -159,6 +164,7 @@ impl Runner {
         let instance = Instance {
             replay: true,
             drop_budget: u32::MAX,
+            grace_until,
             ..Instance::new(slot, interface.vpc, side, link)
         };
         let mut object = Object::open(&pins.0, sizes, &instance)?;
@@ -176,6 +182,7 @@ impl Runner {
             replay,
             pins: Arc::clone(pins),
             sizes: *sizes,
+            grace_until,
             tables: TableSpec::default(),
             slots: Slots::default(),
             counters,

@@ -225,12 +225,18 @@ fn instance(
         trace: request.trace,
         replay: request.replay,
         drop_budget: request.drop_budget,
-        grace_until: match u64::try_from(request.grace.as_nanos()).unwrap_or(u64::MAX) {
-            0 => 0,
-            grace => monotonic().saturating_add(grace),
-        },
+        grace_until: grace_until(request),
         ..Instance::new(slot, interface.vpc, side, device.link)
     })
+}
+
+/// By the clock that the programs will read: that of a replay begins at zero.
+fn grace_until(request: &AttachRequest<'_>) -> u64 {
+    let begins = if request.replay { 0 } else { monotonic() };
+    match u64::try_from(request.grace.as_nanos()).unwrap_or(u64::MAX) {
+        0 => 0,
+        grace => begins.saturating_add(grace),
+    }
 }
 
 /// Puts the policy that was in force back, after a change that failed half-way.

@@ -88,7 +88,7 @@ impl<'s> Replay<'s> {
             fragments: room(sizes.fragments),
         };
         Ok(Self {
-            runner: Runner::new(paths, tables, slot, link, hook, &sizes)?,
+            runner: Runner::new(paths, tables, slot, link, hook, &sizes, 0)?,
             host: HostTables::new(tables, slot, limits)?,
             tables,
             slot,

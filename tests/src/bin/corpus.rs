@@ -184,7 +184,8 @@ impl Bench {
             runner.change(spec)?;
         } else {
             let sizes = Sizes { flows: LIMITS.clock, ..run_sizes(spec) };
-            let runner = Runner::new(self.folders.paths(), spec, slot(spec)?, link, hook, &sizes)?;
+            let runner =
+                Runner::new(self.folders.paths(), spec, slot(spec)?, link, hook, &sizes, 0)?;
             self.loaded.insert(key, (runner, TableSpec::default()));
         }
         Ok(())

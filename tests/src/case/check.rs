@@ -14,7 +14,7 @@ use super::devices::{Attachment, Bench};
 pub use super::judges::Folders;
 pub(super) use super::judges::plain;
 use super::judges::{host, programs};
-use super::{Action, Case, Counters, Expected, Interface, Step};
+use super::{Action, Case, Counters, Expected, Interface, START, Step};
 
 /// Where a case runs.
 #[derive(Clone, Copy)]
@@ -138,8 +138,7 @@ fn check<'c>(case: &'c Case, judge: &mut (dyn Judge<'c> + 'c), report: &mut Repo
     let mut differ = |line: u64, step: &str, expected: String, got: String| {
         failures.push(Failure { place: case.place(line), step: step.to_owned(), expected, got });
     };
-    // Any time but zero, which means "free" to the clock of flows.
-    let mut now = 1_000_000_000_000;
+    let mut now = START;
     let before = counters(case, judge)?;
     let mut counted = Counters::new();
     let mut expected_counters = case.counters.clone();
@@ -207,7 +206,9 @@ fn since(mut counters: Counters, before: &Counters) -> Counters {
 fn kind(decision: Decision) -> Option<EventKind> {
     match decision.verdict() {
         Verdict::Drop => Some(EventKind::Drop),
-        Verdict::Allow => (decision.reason == Reason::Rule).then_some(EventKind::Allow),
+        Verdict::Allow => {
+            matches!(decision.reason, Reason::Rule | Reason::Adopted).then_some(EventKind::Allow)
+        }
     }
 }
 
@@ -245,7 +246,7 @@ impl Case {
             let of = |it: &Interface| case.spec.interfaces[&it.slot].attachment(it.slot);
             case.interfaces.iter().map(of).collect()
         };
-        attachments(self) == attachments(other)
+        attachments(self) == attachments(other) && self.grace_until == other.grace_until
     }
 
     /// Whether one set-up serves both.
@@ -255,6 +256,7 @@ impl Case {
             |case: &Self| case.interfaces.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
         self.policy_text == other.policy_text
             && self.without_policy == other.without_policy
+            && self.grace_until == other.grace_until
             && names(self) == names(other)
     }
 

@@ -153,7 +153,7 @@ impl<'b> Attachment<'b> {
             replay: true,
             drop_budget: u32::MAX,
             adopt: false,
-            grace: Duration::ZERO,
+            grace: Duration::from_nanos(case.grace_until),
             sizes: run_sizes(&case.spec),
         };
         let folders = Folders::new();

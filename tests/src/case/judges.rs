@@ -20,7 +20,8 @@ pub(super) fn host(case: &Case) -> Result<Vec<HostTables<'_>>> {
     let mut tables: Vec<HostTables<'_>> = Vec::new();
     for interface in &case.interfaces {
         tables.push(match tables.first() {
-            None => HostTables::new(&case.spec, interface.slot, Limits::default())?,
+            None => HostTables::new(&case.spec, interface.slot, Limits::default())?
+                .in_grace(case.grace_until),
             Some(first) => first.with(&case.spec, interface.slot)?,
         });
     }
@@ -78,7 +79,15 @@ pub(super) fn programs(case: &Case, hook: RunHook) -> Result<Programs> {
     let mut runners: Vec<Runner> = Vec::new();
     for interface in &case.interfaces {
         runners.push(match runners.first() {
-            None => Runner::new(folders.paths(), &case.spec, interface.slot, link, hook, &sizes)?,
+            None => Runner::new(
+                folders.paths(),
+                &case.spec,
+                interface.slot,
+                link,
+                hook,
+                &sizes,
+                case.grace_until,
+            )?,
             Some(first) => first.beside(&case.spec, interface.slot, link)?,
         });
     }

@@ -8,6 +8,7 @@
 //!   why: one sentence, and the rule of DESIGN.md
 //!   policy: |           # as `sgctl` reads it
 //!     ...
+//!   grace: 30s          # flows are learnt so long; none unless given
 //!   interface: web      # or several, [web, db]; a step names another than the first with `at:`
 //!   steps:
 //!     - in: tcp 198.51.100.7:40000 > 10.0.0.5:80 S seq=100
@@ -57,6 +58,8 @@ pub struct Case {
     interfaces: Vec<Interface>,
     /// The interfaces are there but have no policy yet.
     without_policy: bool,
+    /// When the grace time ends in which flows are learnt; 0: there is none.
+    grace_until: u64,
     steps: Vec<Step>,
     counters: Counters,
     /// Kinds in order; `None`: ends of flows do not matter.
@@ -70,6 +73,9 @@ struct Interface {
     slot: u16,
     mac: Option<[u8; 6]>,
 }
+
+/// When a case begins, in nanoseconds: any time but zero, which means "free" to the clock of flows.
+const START: u64 = 1_000_000_000_000;
 
 /// Packets by interface, direction and reason.
 type Counters = BTreeMap<(usize, Direction, Reason), u64>;
@@ -143,6 +149,9 @@ impl Case {
             spec,
             interfaces,
             without_policy: case.without_policy,
+            grace_until: case
+                .grace
+                .map_or(Ok(0), |time| nanoseconds(&time).map(|it| START + it))?,
             steps,
             counters,
             events,

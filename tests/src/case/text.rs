@@ -56,6 +56,8 @@ pub(super) struct Case {
     pub(super) interface: OneOrMany,
     #[serde(default)]
     pub(super) without_policy: bool,
+    #[serde(default)]
+    pub(super) grace: Option<String>,
     pub(super) steps: Vec<Spanned<Step>>,
     #[serde(default)]
     pub(super) counters: Counters,
