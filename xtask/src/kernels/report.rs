@@ -36,9 +36,10 @@ impl Report {
         match *fields {
             ["kernel", release] => release.clone_into(&mut self.release),
             ["program", device, name, plain, traced, _] => {
-                self.programs.push(format!("{device} {name}: {plain} ({traced} with a trace)"));
+                self.programs.push(format!("{device} {name}: {plain} ({traced})"));
             }
             ["refused", device, error] => {
+                // The others of that device are not tried.
                 self.refused += 1;
                 self.failures.push(format!("{device}: {}", lines(error)));
             }
@@ -80,10 +81,18 @@ fn lines(field: &str) -> String {
 pub(crate) fn table(reports: &[Report]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["kernel", "verified instructions", "cases", "seconds", "verdict"]);
+    table.set_header([
+        "kernel",
+        "programs",
+        "verified instructions (with a trace)",
+        "cases",
+        "seconds",
+        "verdict",
+    ]);
     for report in reports {
         table.add_row([
             report.release.clone(),
+            format!("{} loaded\n{} refused", report.programs.len(), report.refused),
             report.programs.join("\n"),
             report.levels.join("\n"),
             format!("{:.0}", report.took.as_secs_f64()),
