@@ -341,7 +341,7 @@ fn no_verdict_is_wrong_while_everything_churns() -> Result<()> {
     let (web, flows) = (slot("web")?, slot("flows")?);
     let folders = Folders::new();
     let link = LinkLayer::Ethernet;
-    let policies = Runner::new(folders.paths(), &tables, web, link, RunHook::Tc, &SIZES)?;
+    let policies = Runner::new(folders.paths(), &tables, web, link, RunHook::Tc, &SIZES, 0)?;
     let reader = policies.beside(&tables, web, link)?;
     let mut bait = policies.beside(&tables, flows, link)?;
     let churner = policies.beside(&tables, flows, link)?;
