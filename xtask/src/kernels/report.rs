@@ -90,8 +90,10 @@ pub(crate) fn table(reports: &[Report]) -> Table {
         "verdict",
     ]);
     for report in reports {
+        // A machine that never came so far has not said which it is.
+        let name = if report.release.is_empty() { &report.kernel } else { &report.release };
         table.add_row([
-            report.release.clone(),
+            name.clone(),
             format!("{} loaded\n{} refused", report.programs.len(), report.refused),
             report.programs.join("\n"),
             report.levels.join("\n"),
