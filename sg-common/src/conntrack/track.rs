@@ -142,17 +142,15 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         let state = FlowState::from_number(work.flow.state)?;
         let opener = work.flow.opening_direction();
         let step = match &work.transport {
-            Transport::Tcp(segment) => {
-                match reopening(state, segment, opener == Self::DIRECTION, work.flow.flags) {
-                    Reopening::No if matches!(state, FlowState::Closed) => Step::Ignored,
-                    Reopening::No => tcp::advance(&mut work.flow, Self::DIRECTION, segment),
-                    Reopening::ToBeJudged => return None,
-                    Reopening::AfterClose => {
-                        reclaim::remove(self.tables, &work.key);
-                        return None;
-                    }
+            Transport::Tcp(segment) => match reopening(state, segment) {
+                Reopening::No if matches!(state, FlowState::Closed) => Step::Ignored,
+                Reopening::No => tcp::advance(&mut work.flow, Self::DIRECTION, segment),
+                Reopening::ToBeJudged => return None,
+                Reopening::AfterClose => {
+                    reclaim::remove(self.tables, &work.key);
+                    return None;
                 }
-            }
+            },
             Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
                 datagram::advance(&mut work.flow, state, opener, Self::DIRECTION)
             }
@@ -275,21 +273,19 @@ fn is_syn(transport: &Transport) -> bool {
 enum Reopening {
     /// Nothing, or it is no SYN.
     No,
-    /// A flow of its own direction, to be judged as such: it comes from the answering side, or no rule
-    /// need have allowed the flow that it belongs to.
+    /// A flow of its own, to be judged as such: a live connection has no use for it, and the rule that let
+    /// that in may have gone. What it belongs to goes on as it was, or anybody could end it so.
     ToBeJudged,
     /// The old flow has closed: a new one takes its place, if a rule allows it.
     AfterClose,
 }
 
 #[inline(always)]
-fn reopening(state: FlowState, segment: &Segment, by_opener: bool, flags: u8) -> Reopening {
+fn reopening(state: FlowState, segment: &Segment) -> Reopening {
     if !matches!(segment.kind(), Kind::Syn) {
         Reopening::No
     } else if matches!(state, FlowState::Closed) {
         Reopening::AfterClose
-    } else if by_opener && flags & FlowFlags::ADOPTED == 0 {
-        Reopening::No
     } else {
         Reopening::ToBeJudged
     }
