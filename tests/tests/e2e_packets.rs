@@ -190,9 +190,15 @@ fn connect(net: &Net, address: SocketAddr) -> Result<tcp::Client> {
 
 /// Bulk by either family, with a shut port beside it; what a flow's packets came to on average.
 fn check_bulk(net: &Net, side: Side, options: &[&str], length: usize) -> Result<u64> {
-    let server = net.host("server");
     let scenario = Scenario::attach_with(net, &lab::one()?, side, options)?;
     let sgctl = scenario.controller("server");
+    exchange(net, sgctl, length)?;
+    let (packets, bytes) = counted(sgctl, "ingress", "flow")?;
+    Ok(bytes / packets.max(1))
+}
+
+fn exchange(net: &Net, sgctl: &Sgctl<'_>, length: usize) -> Result<()> {
+    let server = net.host("server");
     for address in [server.socket_v4(80), server.socket_v6(80)] {
         let _web = tcp::Server::start(server.ns(), address)?;
         let shut = SocketAddr::new(address.ip(), 81);
@@ -200,13 +206,12 @@ fn check_bulk(net: &Net, side: Side, options: &[&str], length: usize) -> Result<
         let client = connect(net, address)?;
         bulk(client.stream(), length)?;
         let outcome = tcp::connect(net.host("client").ns(), None, shut, SHORT)?;
-        ensure!(outcome == TimedOut, "{side} {options:?} {shut}: {outcome:?}");
+        ensure!(outcome == TimedOut, "{shut}: {outcome:?}");
     }
     for direction in ["ingress", "egress"] {
-        ensure!(counted(sgctl, direction, "malformed")?.0 == 0, "{side} {options:?}: malformed");
+        ensure!(counted(sgctl, direction, "malformed")?.0 == 0, "malformed");
     }
-    let (packets, bytes) = counted(sgctl, "ingress", "flow")?;
-    Ok(bytes / packets.max(1))
+    Ok(())
 }
 
 #[test]
@@ -231,21 +236,30 @@ fn batches_of_tcp_segments() -> Result<()> {
 #[test]
 fn batches_longer_than_a_length_field() -> Result<()> {
     const LIMIT: u32 = 100_000;
+    const ATTEMPTS: usize = 10;
     for (side, options) in AT_TC {
         let net = Net::pair()?;
         for host in ["client", "server"] {
             big_tcp::allow(net.wire(), net.host(host).port(), LIMIT)?;
             big_tcp::allow(net.host(host).ns(), DEVICE, LIMIT)?;
         }
+        let scenario = Scenario::attach_with(&net, &lab::one()?, side, options)?;
         let mut seen = Capture::start(net.wire(), net.host("server").port())?;
-        check_bulk(&net, side, options, 16 << 20)?;
-        for family in [4, 6] {
-            let is_long = |one: &tests::frame::Frame| {
-                one.bytes[14] >> 4 == family && one.bytes.len() > 66_000
+        let mut missing = vec![4, 6];
+        // How long a batch grows is the sender's choice, and on a busy machine it has less to choose from.
+        for _ in 0..ATTEMPTS {
+            exchange(&net, scenario.controller("server"), 16 << 20)?;
+            let frames = seen.frames()?;
+            let is_long = |family| {
+                frames.iter().any(|one| one.bytes[14] >> 4 == family && one.bytes.len() > 66_000)
             };
-            let long = seen.count(is_long)?;
-            ensure!(long > 0, "{side}: no batch of IPv{family} was longer than 64 KiB");
+            missing.retain(|&family| !is_long(family));
+            if missing.is_empty() {
+                break;
+            }
+            seen.clear()?;
         }
+        ensure!(missing.is_empty(), "{side}: no batch of IPv{missing:?} was longer than 64 KiB");
     }
     Ok(())
 }
