@@ -12,4 +12,5 @@ pub mod engine;
 pub mod cli;
 pub mod events;
 pub mod explain;
+pub mod export;
 pub mod replay;

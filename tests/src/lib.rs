@@ -29,6 +29,7 @@ pub mod inject;
 pub mod lab;
 pub mod net;
 pub mod netns;
+pub mod nft;
 mod packet_socket;
 pub mod process;
 pub mod scenario;

@@ -102,11 +102,20 @@ fn up_to(most: u64) -> RangedU64ValueParser<u32> {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum SideArgument {
+pub(super) enum SideArgument {
     /// The device is the protected host's own: what arrives is ingress
     Host,
     /// The device is the host's end of a veth or tap: what arrives is the workload's egress
     Workload,
+}
+
+impl From<SideArgument> for Side {
+    fn from(side: SideArgument) -> Self {
+        match side {
+            SideArgument::Host => Self::Host,
+            SideArgument::Workload => Self::Workload,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -194,10 +203,7 @@ fn absolute(path: &Path) -> String {
 
 /// Which device as which interface.
 fn targets(arguments: &Arguments, policy: &Policy) -> anyhow::Result<Vec<Target>> {
-    let side = arguments.side.map(|side| match side {
-        SideArgument::Host => Side::Host,
-        SideArgument::Workload => Side::Workload,
-    });
+    let side = arguments.side.map(Side::from);
     let target = |device: &str, interface: &Interface| Target {
         device: device.to_owned(),
         interface: interface.name.clone(),
@@ -221,7 +227,7 @@ fn targets(arguments: &Arguments, policy: &Policy) -> anyhow::Result<Vec<Target>
 }
 
 /// What a device is in the policy.
-fn interface_of<'p>(
+pub(super) fn interface_of<'p>(
     policy: &'p Policy,
     device: &str,
     name: Option<&str>,

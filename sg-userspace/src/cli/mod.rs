@@ -9,6 +9,7 @@ mod completions;
 mod detach;
 mod events;
 mod explain;
+mod export;
 mod failure;
 mod flows;
 mod logger;
@@ -62,6 +63,7 @@ enum Verb {
     Events(events::Arguments),
     Flows(flows::Arguments),
     Explain(explain::Arguments),
+    Export(export::Arguments),
     Replay(replay::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
@@ -113,6 +115,7 @@ fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
         Verb::Events(arguments) => events::run(&arguments, global),
         Verb::Flows(arguments) => flows::run(&arguments, global),
         Verb::Explain(arguments) => explain::run(&arguments, global),
+        Verb::Export(arguments) => export::run(&arguments, global),
         Verb::Replay(arguments) => replay::run(&arguments, global),
         Verb::Schema(arguments) => schema::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),

@@ -168,7 +168,7 @@ impl Compiler<'_> {
 }
 
 /// An address with the length of its network is that address alone.
-fn without_host_bits(net: IpNet) -> IpNet {
+pub(crate) fn without_host_bits(net: IpNet) -> IpNet {
     if net.addr() == net.network() { net } else { IpNet::from(net.addr()) }
 }
 
