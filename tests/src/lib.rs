@@ -30,6 +30,7 @@ pub mod lab;
 pub mod net;
 pub mod netns;
 pub mod nft;
+pub mod oracle;
 mod packet_socket;
 pub mod process;
 pub mod scenario;

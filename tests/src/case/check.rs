@@ -44,7 +44,7 @@ impl fmt::Display for Failure {
 }
 
 /// One level, set up for the policy and the interfaces of a case.
-pub(super) trait Judge<'c> {
+pub(crate) trait Judge<'c> {
     /// Judges a frame at an interface, at a time of the case's own clock; `None`: the level can make no such
     /// packet.
     fn judge(
@@ -121,7 +121,7 @@ fn check_group<'c>(group: &[&'c Case], level: Level<'c>, report: &mut Report) ->
     let mut judge: Box<dyn Judge<'c> + 'c> = match level {
         Level::Host => Box::new(host(group[0])?),
         Level::Run(hook) => Box::new(programs(group[0], hook)?),
-        Level::Devices(bench) => Box::new(Attachment::new(bench, group[0])?),
+        Level::Devices(bench) => Box::new(Attachment::new(bench, group[0], None)?),
     };
     for case in group {
         judge.begin(&case.spec)?;
@@ -241,7 +241,7 @@ impl Case {
     }
 
     /// Whether the same loaded programs serve both, each under its own policy.
-    fn has_programs_of(&self, other: &Self) -> bool {
+    pub(crate) fn has_programs_of(&self, other: &Self) -> bool {
         let attachments = |case: &Self| -> Vec<_> {
             let of = |it: &Interface| case.spec.interfaces[&it.slot].attachment(it.slot);
             case.interfaces.iter().map(of).collect()
@@ -260,7 +260,7 @@ impl Case {
             && names(self) == names(other)
     }
 
-    fn place(&self, line: u64) -> String {
+    pub(crate) fn place(&self, line: u64) -> String {
         format!("{}:{line}: {}", self.file, self.name)
     }
 

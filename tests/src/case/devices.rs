@@ -95,7 +95,7 @@ impl Bench {
 }
 
 /// The programs of one case on the bench's devices.
-pub(super) struct Attachment<'b> {
+pub(crate) struct Attachment<'b> {
     bench: &'b Bench,
     folders: Folders,
     ports: Vec<Port>,
@@ -135,14 +135,16 @@ impl Way {
 }
 
 impl<'b> Attachment<'b> {
-    pub(super) fn new(bench: &'b Bench, case: &Case) -> Result<Self> {
+    /// `side` takes the place of what the policy says.
+    pub(crate) fn new(bench: &'b Bench, case: &Case, side: Option<Side>) -> Result<Self> {
         ensure!(case.interfaces.len() <= PORTS, "the bench has {PORTS} devices");
         let target = |(port, interface): (usize, &Interface)| Target {
             device: format!("eth{port}"),
             interface: interface.name.clone(),
-            side: None,
+            side,
         };
-        let side = |interface: &Interface| case.spec.interfaces[&interface.slot].side;
+        let side =
+            |interface: &Interface| side.unwrap_or(case.spec.interfaces[&interface.slot].side);
         let request = AttachRequest {
             policy: &case.policy,
             source: Source { path: case.file.clone(), text: case.policy_text.clone() },

@@ -67,12 +67,12 @@ impl<'c> Judge<'c> for Vec<HostTables<'c>> {
 const ROOM: u32 = 4096;
 
 /// The loaded programs, one set for each interface on the same maps.
-pub(super) struct Programs {
+pub(crate) struct Programs {
     runners: Vec<Runner>,
     _folders: Folders,
 }
 
-pub(super) fn programs(case: &Case, hook: RunHook) -> Result<Programs> {
+pub(crate) fn programs(case: &Case, hook: RunHook) -> Result<Programs> {
     let link = LinkLayer::Ethernet;
     let sizes = Sizes { permits: ROOM, cidrs: ROOM, classes: 2 * ROOM, ..run_sizes(&case.spec) };
     let folders = Folders::new();

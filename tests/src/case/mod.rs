@@ -25,8 +25,8 @@
 //! [`packet`] describes the language of the packets.
 
 pub mod check;
-mod devices;
-mod judges;
+pub(crate) mod devices;
+pub(crate) mod judges;
 pub mod packet;
 mod text;
 mod transport;
@@ -52,15 +52,15 @@ pub struct Case {
     pub name: String,
     /// Line of its name.
     pub line: u64,
-    policy_text: String,
-    policy: Policy,
-    spec: TableSpec,
-    interfaces: Vec<Interface>,
+    pub(crate) policy_text: String,
+    pub(crate) policy: Policy,
+    pub(crate) spec: TableSpec,
+    pub(crate) interfaces: Vec<Interface>,
     /// The interfaces are there but have no policy yet.
-    without_policy: bool,
+    pub(crate) without_policy: bool,
     /// When the grace time ends in which flows are learnt; 0: there is none.
-    grace_until: u64,
-    steps: Vec<Step>,
+    pub(crate) grace_until: u64,
+    pub(crate) steps: Vec<Step>,
     counters: Counters,
     /// Kinds in order; `None`: ends of flows do not matter.
     events: Option<Vec<EventKind>>,
@@ -68,10 +68,10 @@ pub struct Case {
 
 /// An interface that judges packets.
 #[derive(Debug)]
-struct Interface {
-    name: String,
-    slot: u16,
-    mac: Option<[u8; 6]>,
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) slot: u16,
+    pub(crate) mac: Option<[u8; 6]>,
 }
 
 /// When a case begins, in nanoseconds: any time but zero, which means "free" to the clock of flows.
@@ -82,14 +82,14 @@ type Counters = BTreeMap<(usize, Direction, Reason), u64>;
 
 /// One line of a case.
 #[derive(Debug)]
-struct Step {
+pub(crate) struct Step {
     line: u64,
-    text: String,
-    action: Action,
+    pub(crate) text: String,
+    pub(crate) action: Action,
 }
 
 #[derive(Debug)]
-enum Action {
+pub(crate) enum Action {
     /// Nanoseconds pass.
     Wait(u64),
     /// A packet comes.
@@ -100,13 +100,24 @@ enum Action {
 
 /// What must become of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Expected {
+pub(crate) struct Expected {
     reason: Reason,
     /// The rule in words, where it matters.
     rule: Option<String>,
 }
 
 impl Case {
+    /// A case without steps: a policy and the interface that judges, for packets from elsewhere.
+    pub(crate) fn without_steps(name: &str, policy: &str, interface: &str) -> Result<Self> {
+        let case = text::Case {
+            name: name.to_owned(),
+            policy: policy.to_owned(),
+            interface: text::OneOrMany::One(interface.to_owned()),
+            ..text::Case::default()
+        };
+        Self::from_text(name, 1, case)
+    }
+
     fn from_text(file: &str, line: u64, case: text::Case) -> Result<Self> {
         let loaded = policy::load(&case.name, &case.policy).map_err(|rejected| {
             anyhow::anyhow!("{}", rejected.diagnostics.render(policy::Style::OneLine))

@@ -45,13 +45,13 @@ fn file(path: &Path) -> Result<File> {
 }
 
 /// A case as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Case {
     pub(super) name: String,
     /// For whoever reads the file.
     #[serde(rename = "why")]
-    _why: String,
+    pub(super) _why: String,
     pub(super) policy: String,
     pub(super) interface: OneOrMany,
     #[serde(default)]
@@ -73,6 +73,12 @@ pub(super) type Counters = BTreeMap<String, BTreeMap<String, u64>>;
 pub(super) enum OneOrMany {
     One(String),
     Many(Vec<String>),
+}
+
+impl Default for OneOrMany {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
 }
 
 impl OneOrMany {
