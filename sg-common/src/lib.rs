@@ -6,6 +6,8 @@
 //! tests and the fuzzers run is what the kernel runs.
 #![no_std]
 #![deny(unsafe_code)]
+// The only way to an instruction that Rust does not offer on this target; see abi/word.rs.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(test)]
 extern crate std;

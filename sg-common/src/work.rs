@@ -40,6 +40,8 @@ pub(crate) struct Work<A> {
     pub(crate) known: Known,
     /// The flow's entry, as the packet leaves it.
     pub(crate) flow: Flow,
+    /// Its [`Flow::identity`] as it was read.
+    pub(crate) before: u64,
     /// The flow has earned its place among the established ones.
     pub(crate) promotes: bool,
     /// The element of the reclaiming clock that is looked at.
@@ -67,6 +69,7 @@ impl<A: Address + Default> Default for Work<A> {
             length: 0,
             known: Known::Nothing,
             flow: Flow::default(),
+            before: 0,
             promotes: false,
             element: ClockEntry::default(),
             datagram_key: FlowKey::default(),

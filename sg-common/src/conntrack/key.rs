@@ -2,7 +2,7 @@
 
 use crate::abi::{FlowKey, FlowKind};
 use crate::wire::icmp::{self, Message};
-use crate::wire::ip::IpHeader;
+use crate::wire::ip::{self, IpHeader};
 use crate::wire::transport::Transport;
 use crate::work::Work;
 use crate::{Address, Be16, Direction, Family, Reason};
@@ -26,7 +26,12 @@ pub(crate) fn classify<A: Address>(
         Transport::Icmp(message) => {
             message_ends(A::FAMILY, direction, message).ok_or(Reason::IcmpError)?
         }
-        Transport::Other => ports(direction, Be16::default(), Be16::default()),
+        Transport::Other => {
+            let ends = ports(direction, Be16::default(), Be16::default());
+            // Rules of the other family's ICMP by type are not about it.
+            let rule_port = if is_icmp(header.protocol) { NO_MESSAGE } else { ends.rule_port };
+            Ends { rule_port, ..ends }
+        }
     };
     work.key = FlowKey {
         local,
@@ -40,6 +45,13 @@ pub(crate) fn classify<A: Address>(
     work.rule_port = ends.rule_port;
     work.tag = work.key.tag();
     Ok(())
+}
+
+/// A type and code that no message has (RFC 4443, section 2.1: reserved).
+const NO_MESSAGE: Be16 = Be16::from_bytes([255, 255]);
+
+const fn is_icmp(protocol: u8) -> bool {
+    matches!(protocol, ip::ICMP | ip::ICMPV6)
 }
 
 /// The local and the remote address of a packet that travels in `direction`.

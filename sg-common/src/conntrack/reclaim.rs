@@ -72,8 +72,12 @@ pub(crate) fn remove<A: Address, T: Tables + AddressTables<A>>(tables: &T, key: 
 
 /// Lets the hand look at a flow that has closed as soon as it may go.
 #[inline(always)]
-pub(crate) fn shorten<A: Address, T: Tables + AddressTables<A>>(tables: &T, work: &Work<A>) {
-    tables.set_clock(ClockHand(work.flow.clock_slot), work.flow.deadline, &work.key);
+pub(crate) fn shorten<A: Address, T: Tables + AddressTables<A>>(tables: &T, work: &mut Work<A>) {
+    let hand = ClockHand(work.flow.clock_slot);
+    // Not another's: the flow may have been taken out, and its element given away, since it was looked up.
+    if tables.clock(hand, u64::MAX, &mut work.element) && work.element.key == work.key {
+        tables.set_clock(hand, work.flow.deadline, &work.key);
+    }
 }
 
 /// An element that nobody owns any more. A round ends at an element whose deadline has passed; where its

@@ -116,6 +116,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         let cell = self.tables.flow(&work.key)?;
         // Another tag: the element was recycled for another flow while it was read.
         work.flow = cell.snapshot();
+        work.before = work.flow.identity();
         if work.flow.tag != work.tag {
             return None;
         }
@@ -134,7 +135,8 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
                 return None;
             }
             self.refresh(work);
-            cell.commit(&work.flow);
+            cell.commit(work.before, &work.flow);
+            work.before = work.flow.identity();
             if matches!(standing, Standing::Cut) {
                 return Some(Outcome::without_rule(Reason::FlowCut));
             }
@@ -158,7 +160,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         cell.count(Self::DIRECTION, work.length);
         if !matches!(step, Step::Ignored) {
             self.refresh(work);
-            cell.commit(&work.flow);
+            cell.commit(work.before, &work.flow);
         }
         if matches!(step, Step::Close) {
             reclaim::shorten(self.tables, work);
@@ -178,6 +180,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         let opener = if BY_SENDER { direction } else { direction.reverse() };
         let cell = self.tables.opening(opener, &work.key)?;
         work.flow = cell.snapshot();
+        work.before = work.flow.identity();
         if work.flow.tag != work.tag || work.flow.deadline <= self.now {
             return None;
         }
@@ -189,7 +192,8 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
                 return None;
             }
             self.refresh(work);
-            cell.commit(&work.flow);
+            cell.commit(work.before, &work.flow);
+            work.before = work.flow.identity();
             if matches!(standing, Standing::Cut) {
                 return Some(Outcome::without_rule(Reason::FlowCut));
             }
@@ -219,7 +223,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         cell.count(direction, work.length);
         if !matches!(step, Step::Ignored) {
             self.refresh(work);
-            cell.commit(&work.flow);
+            cell.commit(work.before, &work.flow);
         }
         match step {
             Step::Ignored | Step::Stay | Step::Close => {}
