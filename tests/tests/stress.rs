@@ -142,9 +142,9 @@ fn change_policies(mut runner: Runner, mut tables: TableSpec, shared: &Shared) -
         runner.change(&next)?;
         change += 1;
         shared.phase.0.store(2 * change, SeqCst);
+        shared.changes.store(change, SeqCst);
         tables = next;
     }
-    shared.changes.store(change, SeqCst);
     Ok(())
 }
 
@@ -306,8 +306,8 @@ fn churn_flows(runner: Runner, shared: &Shared) -> Result<Wrong> {
     let mut flows = Flows::new(runner)?;
     let mut wrong = Wrong::default();
     for round in 0_u32.. {
+        shared.recycled.store(u64::from(round), SeqCst);
         if shared.stop.load(SeqCst) {
-            shared.recycled.store(u64::from(round), SeqCst);
             break;
         }
         // The reader may have opened it meanwhile: then it is as good.
