@@ -6,6 +6,7 @@ use crate::conntrack::key::{classify, ends};
 use crate::conntrack::track::{may_be_learnt, may_open};
 use crate::judging::Judging;
 use crate::permit::Question;
+use crate::source_check::is_nobodys;
 use crate::verdict::Outcome;
 use crate::wire::ethernet::Network;
 use crate::wire::icmp;
@@ -196,6 +197,10 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
             && matches!(segment.kind(), Kind::Invalid)
         {
             return Err(Reason::TcpFlags);
+        }
+        // Also where something was sent to such an address before.
+        if !EGRESS && is_nobodys(work.header.source) {
+            return Err(Reason::SourceCheck);
         }
         classify(self.tables.attachment().slot, Self::DIRECTION, work)?;
         match self.follow(work) {

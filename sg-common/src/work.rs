@@ -40,8 +40,10 @@ pub(crate) struct Work<A> {
     pub(crate) known: Known,
     /// The flow's entry, as the packet leaves it.
     pub(crate) flow: Flow,
-    /// Its [`Flow::identity`] as it was read.
-    pub(crate) before: u64,
+    /// The same as it was read.
+    pub(crate) before: Flow,
+    /// A closed flow with the same key makes room, if the packet may open a new one.
+    pub(crate) replaces: bool,
     /// The flow has earned its place among the established ones.
     pub(crate) promotes: bool,
     /// The element of the reclaiming clock that is looked at.
@@ -69,7 +71,8 @@ impl<A: Address + Default> Default for Work<A> {
             length: 0,
             known: Known::Nothing,
             flow: Flow::default(),
-            before: 0,
+            before: Flow::default(),
+            replaces: false,
             promotes: false,
             element: ClockEntry::default(),
             datagram_key: FlowKey::default(),

@@ -76,12 +76,13 @@ pub struct DatagramCell {
 const _: () = assert!(size_of::<Datagram>() == size_of::<DatagramCell>());
 
 impl Datagram {
-    /// Whether every byte has been seen: the next fragment with the same identification is of another
+    /// Whether every byte has passed: the next fragment with the same identification is of another
     /// datagram, because senders reuse them.
     #[inline(always)]
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.first != 0 && self.total != 0 && self.seen >= self.total
+        let passed = self.verdict == DatagramVerdict::Allowed as u32;
+        passed && self.first != 0 && self.total != 0 && self.seen >= self.total
     }
 }
 
@@ -119,9 +120,12 @@ impl DatagramCell {
         }
     }
 
-    /// Writes everything but the tag.
+    /// Writes everything but the tag, if the element still has it.
     #[inline(always)]
     pub fn commit(&self, datagram: &Datagram) {
+        if self.tag.get() != datagram.tag {
+            return;
+        }
         self.deadline.set(datagram.deadline);
         self.verdict.set(datagram.verdict);
         self.first.set(datagram.first);

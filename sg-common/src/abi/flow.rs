@@ -105,10 +105,9 @@ impl FlowFlags {
     pub const FIN_FROM_REMOTE: u8 = 1 << 1;
     /// The local end has closed its half.
     pub const FIN_FROM_LOCAL: u8 = 1 << 2;
-    /// `end` of the remote's half is known.
-    pub const REMOTE_SEEN: u8 = 1 << 3;
-    /// `end` of the local half is known.
-    pub const LOCAL_SEEN: u8 = 1 << 4;
+    /// A FIN of the remote end came out of order: `end` is the number behind it, and it counts once the local
+    /// end acknowledges that.
+    pub const FIN_AHEAD: u8 = 1 << 3;
     /// The local address has passed the source check.
     pub const SOURCE_CHECKED: u8 = 1 << 5;
     /// The flow is older than its entry: no packet was seen to open it.
@@ -181,7 +180,7 @@ const DEADLINE_GRAIN_NS: u64 = 1 << 27;
 impl Flow {
     /// [`FlowCell::identity`], with this flow's tag.
     #[inline(always)]
-    pub(crate) const fn identity(&self) -> u64 {
+    const fn identity(&self) -> u64 {
         let [a, b, c, d] = self.tag.to_le_bytes();
         let [low, high] = self.epoch.to_le_bytes();
         u64::from_le_bytes([a, b, c, d, self.state, self.flags, low, high])
@@ -277,38 +276,39 @@ impl FlowCell {
     /// Writes what the machine may have changed, and only where it did: state, sequence numbers, and the
     /// deadline when it moved by more than a grain.
     ///
-    /// `before` is the [`Flow::identity`] that was read. Each store asks once more whose element it is. An interrupt between the snapshot and here is time
+    /// `before` is what was read. Each store asks once more whose element it is. An interrupt between the snapshot and here is time
     /// enough for another processor to recycle it, and what is stored then would end another's flow: 4 to 20
     /// of 50 000 recycled flows in `tests/tests/stress.rs`. So what ends a flow, its state and its deadline, is
     /// exchanged atomically, against a value that no other flow has; it changes a few times a second at most.
     #[inline(always)]
-    pub fn commit(&self, before: u64, flow: &Flow) {
+    pub fn commit(&self, before: &Flow, flow: &Flow) {
         // Before the tag is looked at: a recycled element has another one by now.
         let deadline = self.deadline.get();
-        let identity = flow.identity();
-        if identity != before && !self.identity.exchange(before, identity) {
+        let (was, is) = (before.identity(), flow.identity());
+        if was != is && !self.identity.exchange(was, is) {
             let now = self.identity.get();
             if tag_of(now) == flow.tag {
                 // Another packet of the flow was quicker. Its state stands; no flag is lost, so that of two
                 // ends that close at once both are known to.
-                let _third_packet = self.identity.exchange(now, now | identity & FLAGS & !before);
+                let _third_packet = self.identity.exchange(now, now | is & FLAGS & !was);
             }
         }
-        self.set_changed(&self.rule, flow.rule, flow.tag);
-        self.set_changed(&self.end[0], flow.end[0], flow.tag);
-        self.set_changed(&self.end[1], flow.end[1], flow.tag);
-        self.set_changed(&self.ack[0], flow.ack[0], flow.tag);
-        self.set_changed(&self.ack[1], flow.ack[1], flow.tag);
+        self.set_changed(&self.rule, before.rule, flow.rule, flow.tag);
+        self.set_changed(&self.end[0], before.end[0], flow.end[0], flow.tag);
+        self.set_changed(&self.end[1], before.end[1], flow.end[1], flow.tag);
+        self.set_changed(&self.ack[0], before.ack[0], flow.ack[0], flow.tag);
+        self.set_changed(&self.ack[1], before.ack[1], flow.ack[1], flow.tag);
         let is_due = flow.deadline < deadline || flow.deadline > deadline + DEADLINE_GRAIN_NS;
         if is_due && self.tag() == flow.tag {
             let _stored = self.deadline.exchange(deadline, flow.deadline);
         }
     }
 
-    /// Leaves the line clean where nothing changed.
+    /// Leaves the line clean where nothing changed, and what another processor has written where this
+    /// packet did not change it.
     #[inline(always)]
-    fn set_changed(&self, word: &Word32, value: u32, tag: u32) {
-        if word.get() != value && self.tag() == tag {
+    fn set_changed(&self, word: &Word32, before: u32, value: u32, tag: u32) {
+        if value != before && self.tag() == tag {
             word.set(value);
         }
     }
@@ -358,7 +358,7 @@ mod tests {
         let cell = FlowCell::new(&old);
         cell.count(Direction::Egress, 60);
         let new = Flow { end: [1, 2], state: 4, epoch: 7, ..old };
-        cell.commit(old.identity(), &new);
+        cell.commit(&old, &new);
         let now = cell.snapshot();
         assert_eq!((now.packets, now.bytes), ([0, 1], [0, 60]));
         assert_eq!((now.end, now.state, now.epoch, now.deadline), ([1, 2], 4, 7, 100));
@@ -369,7 +369,7 @@ mod tests {
         let old = Flow { tag: 3, state: 4, ..Flow::default() };
         let another = Flow { tag: 5, state: 4, deadline: 9, end: [1, 1], ..Flow::default() };
         let cell = FlowCell::new(&another);
-        cell.commit(old.identity(), &Flow { state: 5, deadline: 1, end: [7, 7], rule: 2, ..old });
+        cell.commit(&old, &Flow { state: 5, deadline: 1, end: [7, 7], rule: 2, ..old });
         assert_eq!(cell.snapshot(), another);
     }
 
@@ -378,7 +378,7 @@ mod tests {
         let old = Flow { tag: 3, state: 4, ..Flow::default() };
         let cell = FlowCell::new(&old);
         for flags in [FlowFlags::FIN_FROM_LOCAL, FlowFlags::FIN_FROM_REMOTE] {
-            cell.commit(old.identity(), &Flow { flags, ..old });
+            cell.commit(&old, &Flow { flags, ..old });
         }
         let both = FlowFlags::FIN_FROM_LOCAL | FlowFlags::FIN_FROM_REMOTE;
         assert_eq!((cell.snapshot().state, cell.snapshot().flags), (4, both));
@@ -388,11 +388,11 @@ mod tests {
     fn deadlines_are_written_by_the_grain() {
         let old = Flow { deadline: 1000, ..Flow::default() };
         let cell = FlowCell::new(&old);
-        cell.commit(old.identity(), &Flow { deadline: 1000 + DEADLINE_GRAIN_NS, ..old });
+        cell.commit(&old, &Flow { deadline: 1000 + DEADLINE_GRAIN_NS, ..old });
         assert_eq!(cell.deadline(), 1000);
-        cell.commit(old.identity(), &Flow { deadline: 1001 + DEADLINE_GRAIN_NS, ..old });
+        cell.commit(&old, &Flow { deadline: 1001 + DEADLINE_GRAIN_NS, ..old });
         assert_eq!(cell.deadline(), 1001 + DEADLINE_GRAIN_NS);
-        cell.commit(old.identity(), &Flow { deadline: 5, ..old });
+        cell.commit(&old, &Flow { deadline: 5, ..old });
         assert_eq!(cell.deadline(), 5, "shortening is never put off");
     }
 }

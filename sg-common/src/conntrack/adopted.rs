@@ -4,7 +4,7 @@
 //! the remote end may end the flow.
 
 use super::Step;
-use super::tcp::{self, OVERLAP, close_if_both, plausible, seen};
+use super::tcp::{self, close_if_both, plausible};
 use crate::Direction;
 use crate::abi::{Flow, FlowFlags, FlowState};
 use crate::wire::tcp::{FIN, Kind, Segment};
@@ -40,6 +40,9 @@ pub(super) fn learn(flow: &mut Flow, direction: Direction, segment: &Segment) ->
         (_, Kind::Plain | Kind::Reset | Kind::Syn | Kind::SynAck | Kind::Invalid) => Step::Ignored,
     }
 }
+
+/// What the local end may have had in flight before the segment that taught: one batch of segments.
+const OVERLAP: u32 = 1 << 19;
 
 /// The first segment that is seen in the grace time after attaching: the middle of a connection. It waits
 /// for the other end among the flows that are not established, which a flood of such segments may evict.
@@ -95,7 +98,7 @@ pub(super) fn confirm(
 /// between the same ports.
 #[inline(always)]
 pub(super) fn follow(flow: &mut Flow, segment: &Segment) -> Step {
-    flow.flags &= !(FlowFlags::FIN_FROM_LOCAL | FlowFlags::FIN_FROM_REMOTE);
+    flow.flags &= !(FlowFlags::FIN_FROM_LOCAL | FlowFlags::FIN_FROM_REMOTE | FlowFlags::FIN_AHEAD);
     if segment.flags & FIN != 0 {
         flow.flags |= FlowFlags::FIN_FROM_LOCAL;
     }
@@ -113,7 +116,6 @@ fn teach(flow: &mut Flow, segment: &Segment) {
     flow.ack[LOCAL] = segment.acknowledgement;
     flow.end[REMOTE] = segment.acknowledgement;
     flow.ack[REMOTE] = segment.sequence.wrapping_sub(OVERLAP);
-    flow.flags |= seen(Direction::Ingress) | seen(Direction::Egress);
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::conntrack::key::ends;
 use crate::judging::Judging;
 use crate::permit::Question;
 use crate::verdict::Outcome;
-use crate::wire::transport::{header_length, shortest_header};
+use crate::wire::transport::{Transport, header_length, shortest_header};
 use crate::work::Work;
 use crate::{Address, AddressTables, Be16, Direction, Family, Packet, Reason, Tables, Verdict};
 
@@ -33,7 +33,7 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
     /// Whether a first fragment may be judged; what is known of its datagram is in `work` then.
     ///
     /// # Errors
-    /// [`Reason::FragmentPoisoned`] where it differs from another first, or where a later fragment has
+    /// [`Reason::FragmentPoisoned`] where it differs from another first that passed, or where a later fragment has
     /// come that lies in its headers.
     #[inline(never)]
     pub(crate) fn admit_first<A: Address>(&self, work: &mut Work<A>) -> Result<(), Reason>
@@ -47,7 +47,9 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         self.datagram_key(work);
         let known = self.known(work).is_some();
         let old = &work.datagram;
-        if !known || old.is_complete() {
+        // A first that was dropped has reached nobody: nothing can be put together with it.
+        let denied = old.verdict == DatagramVerdict::Denied as u32;
+        if !known || denied || old.is_complete() {
             self.forget_datagram(work);
         } else {
             let other = old.first != 0 && old.first != first;
@@ -269,7 +271,14 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         let [a, b, c, d, e, f, g, h] = begin;
         let length = u32::try_from(header.payload_length).unwrap_or(u32::MAX);
         let mut hash = u32::from(header.protocol);
-        for word in [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), length] {
+        let (acknowledgement, flags) = match &work.transport {
+            Transport::Tcp(segment) => (segment.acknowledgement, segment.flags),
+            Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
+                (0, 0)
+            }
+        };
+        let begin = [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])];
+        for word in [begin[0], begin[1], length, acknowledgement, flags.into()] {
             hash = (hash ^ word).wrapping_mul(0x9e37_79b1).rotate_left(13);
         }
         hash | 1

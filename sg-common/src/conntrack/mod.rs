@@ -9,6 +9,8 @@ pub(crate) mod reclaim;
 pub(crate) mod related;
 pub(crate) mod tcp;
 pub(crate) mod track;
+#[cfg(test)]
+mod two_processors;
 
 use crate::abi::{FlowState, InterfaceVersion};
 use crate::wire::ip;

@@ -151,7 +151,8 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         let Some(state) = FlowState::from_number(flow.state) else { return false };
         flow.tag == work.tag
             && flow.deadline > self.now
-            && !matches!(state, FlowState::Cut)
+            // What the next packet may find cut is not live for an error either.
+            && !self.is_doubtful(flow)
             && (work.key.protocol != ip::TCP
                 || quotes_sent(flow, state, Self::QUOTED_DIRECTION, work.quoted_sequence))
     }

@@ -1,21 +1,22 @@
 //! The TCP machine (RFC 9293, hardened as RFC 5961 asks).
 //!
 //! Per direction an entry keeps `end`, the sequence number behind what that end has sent in order, and
-//! `ack`, the highest acknowledgement that end has sent. A segment changes the flow only where it fits
-//! them; one that does not is passed on, for the addressee to judge, but moves and refreshes nothing. A
-//! reset or a FIN counts only with exactly the next sequence number, so that ending a flow from outside
-//! takes a guess of 32 bits.
+//! `ack`, the highest acknowledgement that end has sent. The local end is believed, the remote one may be
+//! anybody: its segment changes the flow only where it follows exactly; one that does not is passed on,
+//! for the addressee to judge, but moves nothing. A reset or a FIN counts only with exactly the next
+//! sequence number, so that ending a flow from outside takes a guess of 32 bits.
 
 use super::{Step, adopted};
 use crate::Direction;
 use crate::abi::{Flow, FlowFlags, FlowState};
-use crate::wire::tcp::{FIN, Kind, Segment};
+use crate::wire::tcp::{ACK, FIN, Kind, Segment};
 
 /// How far from `end` a segment may lie and still refresh the flow: larger than the windows in use, small
 /// against the sequence space.
 const PLAUSIBLE: u32 = 1 << 24;
-/// How far before `end` a segment may begin and still move it: one batch of segments.
-pub(super) const OVERLAP: u32 = 1 << 19;
+
+const REMOTE: usize = Direction::Ingress.index();
+const LOCAL: usize = Direction::Egress.index();
 
 /// The first segment of a flow: a SYN of either end, or, from the remote end, the middle of a connection
 /// whose entry was lost.
@@ -24,11 +25,10 @@ pub(crate) fn open(direction: Direction, segment: &Segment) -> Flow {
     let midstream = matches!(segment.kind(), Kind::Plain);
     let mut flow = Flow {
         state: if midstream { FlowState::Midstream } else { FlowState::SynSent } as u8,
-        flags: seen(direction)
-            | match direction {
-                Direction::Ingress => FlowFlags::OPENED_BY_REMOTE,
-                Direction::Egress => FlowFlags::SOURCE_CHECKED,
-            },
+        flags: match direction {
+            Direction::Ingress => FlowFlags::OPENED_BY_REMOTE,
+            Direction::Egress => FlowFlags::SOURCE_CHECKED,
+        },
         ..Flow::default()
     };
     flow.end[direction.index()] = segment.end();
@@ -41,8 +41,17 @@ pub(crate) fn open(direction: Direction, segment: &Segment) -> Flow {
     flow
 }
 
+/// Whether a SYN of the opener is the one that opened the flow, sent again. Another sequence number is another
+/// connection, for the rules to judge.
+#[inline(always)]
+pub(crate) fn is_sent_again(flow: &Flow, opener: Direction, segment: &Segment) -> bool {
+    flow.ack[opener.reverse().index()] == segment.sequence.wrapping_add(1)
+        && flow.state != FlowState::Midstream as u8
+}
+
 /// A further segment of a flow whose handshake is not complete. `ack` of the opener holds the least that
-/// completes it: the sequence number behind the responder's SYN.
+/// completes it: the sequence number behind the responder's SYN; that of the responder the same of the
+/// opener's.
 #[inline(always)]
 pub(crate) fn advance_opening(
     flow: &mut Flow,
@@ -64,12 +73,8 @@ pub(crate) fn advance_opening(
 fn from_opener(flow: &mut Flow, state: FlowState, opener: usize, segment: &Segment) -> Step {
     let responder = 1 - opener;
     match segment.kind() {
-        Kind::Syn => {
-            flow.end[opener] = segment.end();
-            flow.ack[responder] = segment.sequence.wrapping_add(1);
-            flow.state = FlowState::SynSent as u8;
-            Step::Stay
-        }
+        // Sent again; another attempt does not come here.
+        Kind::Syn => Step::Stay,
         Kind::Reset if segment.sequence == flow.end[opener] => Step::Remove,
         Kind::Plain
             if matches!(state, FlowState::SynReceived)
@@ -77,7 +82,12 @@ fn from_opener(flow: &mut Flow, state: FlowState, opener: usize, segment: &Segme
         {
             flow.state = FlowState::Established as u8;
             flow.ack[opener] = segment.acknowledgement;
-            flow.flags |= seen(Direction::Ingress) | seen(Direction::Egress);
+            if segment.sequence == flow.end[opener] && segment.flags & FIN != 0 {
+                flow.flags |= match opener {
+                    REMOTE => FlowFlags::FIN_FROM_REMOTE,
+                    _ => FlowFlags::FIN_FROM_LOCAL,
+                };
+            }
             if within(flow.end[opener], segment.sequence, segment.end()) {
                 flow.end[opener] = segment.end();
             }
@@ -99,7 +109,9 @@ fn from_responder(flow: &mut Flow, state: FlowState, opener: usize, segment: &Se
             Step::Stay
         }
         // Refused: a reset in answer to a SYN acknowledges it (RFC 9293, section 3.10.7.3).
-        (Kind::Reset, FlowState::SynSent) if acknowledges => Step::Remove,
+        (Kind::Reset, FlowState::SynSent) if acknowledges && segment.flags & ACK != 0 => {
+            Step::Remove
+        }
         (Kind::Reset, FlowState::SynReceived) if segment.sequence == flow.end[responder] => {
             Step::Remove
         }
@@ -108,6 +120,8 @@ fn from_responder(flow: &mut Flow, state: FlowState, opener: usize, segment: &Se
         (Kind::Plain, FlowState::Midstream) => {
             flow.end[responder] = segment.end();
             flow.ack[opener] = segment.sequence;
+            // The first segment may have been forged: the local end says where the connection stands.
+            flow.end[opener] = segment.acknowledgement;
             flow.ack[responder] = segment.acknowledgement;
             flow.state = FlowState::SynReceived as u8;
             Step::Stay
@@ -126,9 +140,65 @@ pub(crate) fn advance(flow: &mut Flow, direction: Direction, segment: &Segment) 
     if flow.state == FlowState::Adopted as u8 {
         return adopted::learn(flow, direction, segment);
     }
-    let this = direction.index();
-    let other = 1 - this;
-    let exact = segment.sequence == flow.end[this] || segment.sequence == flow.ack[other];
+    match direction {
+        Direction::Ingress => from_remote(flow, segment),
+        Direction::Egress => from_local(flow, segment),
+    }
+}
+
+/// What the local end sends is the truth about where the connection stands: nobody else can send it. In
+/// whatever order it leaves, the furthest counts; and where it does not fit at all, it is another
+/// connection between the same ports.
+#[inline(always)]
+fn from_local(flow: &mut Flow, segment: &Segment) -> Step {
+    match segment.kind() {
+        Kind::Reset
+            if segment.sequence == flow.end[LOCAL] || segment.sequence == flow.ack[REMOTE] =>
+        {
+            flow.state = FlowState::Closed as u8;
+            return Step::Close;
+        }
+        Kind::SynAck => return adopted::follow(flow, segment),
+        Kind::Plain => {}
+        Kind::Syn | Kind::Reset | Kind::Invalid => return Step::Ignored,
+    }
+    if !plausible(segment.sequence, flow.end[LOCAL]) {
+        return adopted::follow(flow, segment);
+    }
+    if after(segment.end(), flow.end[LOCAL]) {
+        flow.end[LOCAL] = segment.end();
+    }
+    if segment.flags & FIN != 0 && segment.end() == flow.end[LOCAL] {
+        flow.flags |= FlowFlags::FIN_FROM_LOCAL;
+    }
+    if after(segment.acknowledgement, flow.ack[LOCAL]) {
+        received(flow, segment.acknowledgement);
+    }
+    close_if_both(flow)
+}
+
+/// The local end says up to where it has received, which tells what came out of order, a FIN included.
+#[inline(always)]
+fn received(flow: &mut Flow, acknowledgement: u32) {
+    flow.ack[LOCAL] = acknowledgement;
+    if flow.flags & FlowFlags::FIN_AHEAD != 0 && acknowledgement == flow.end[REMOTE] {
+        flow.flags |= FlowFlags::FIN_FROM_REMOTE;
+        flow.flags &= !FlowFlags::FIN_AHEAD;
+    }
+    if after(acknowledgement, flow.end[REMOTE]) {
+        flow.end[REMOTE] = acknowledgement;
+        flow.flags &= !FlowFlags::FIN_AHEAD;
+    }
+}
+
+/// What the remote end is said to send may be forged: it moves the flow only where it follows exactly on
+/// what came before.
+#[inline(always)]
+fn from_remote(flow: &mut Flow, segment: &Segment) -> Step {
+    // Behind a FIN that came out of order stands another number, for the local end to confirm.
+    let ahead = flow.flags & FlowFlags::FIN_AHEAD != 0;
+    let next = if ahead { flow.ack[LOCAL] } else { flow.end[REMOTE] };
+    let exact = segment.sequence == next || segment.sequence == flow.ack[LOCAL];
     match segment.kind() {
         Kind::Reset if exact => {
             flow.state = FlowState::Closed as u8;
@@ -137,21 +207,25 @@ pub(crate) fn advance(flow: &mut Flow, direction: Direction, segment: &Segment) 
         Kind::Plain => {}
         Kind::Syn | Kind::SynAck | Kind::Reset | Kind::Invalid => return Step::Ignored,
     }
-    let follows = matches!(direction, Direction::Egress) && flow.flags & FlowFlags::ADOPTED != 0;
-    if !plausible(segment.sequence, flow.end[this]) {
-        return if follows { adopted::follow(flow, segment) } else { Step::Ignored };
+    if !plausible(segment.sequence, next) {
+        return Step::Ignored;
     }
-    // What taught may have been a keepalive or a retransmission, behind which the next one leaves a gap.
-    let sure = exact || follows;
-    if sure || continues(flow.end[this], segment) {
-        if after(segment.end(), flow.end[this]) {
-            flow.end[this] = segment.end();
-        }
-        if sure && segment.flags & FIN != 0 {
-            flow.flags |= fin(direction);
-        }
+    let fin = segment.flags & FIN != 0;
+    let further = after(segment.end(), next);
+    if exact && fin {
+        flow.end[REMOTE] = segment.end();
+        flow.flags = flow.flags & !FlowFlags::FIN_AHEAD | FlowFlags::FIN_FROM_REMOTE;
+    } else if exact && further && !ahead {
+        flow.end[REMOTE] = segment.end();
+    } else if fin && further {
+        flow.end[REMOTE] = segment.end();
+        flow.flags |= FlowFlags::FIN_AHEAD;
     }
-    acknowledge(flow, direction, segment.acknowledgement);
+    // It may be forged as well, and counts only up to what the local end has sent.
+    let acknowledgement = segment.acknowledgement;
+    if after(acknowledgement, flow.ack[REMOTE]) && !after(acknowledgement, flow.end[LOCAL]) {
+        flow.ack[REMOTE] = acknowledgement;
+    }
     close_if_both(flow)
 }
 
@@ -167,7 +241,7 @@ pub(super) fn close_if_both(flow: &mut Flow) -> Step {
 }
 
 /// Whether a segment with this sequence number, sent in `direction`, may still be on its way: sent and not
-/// yet acknowledged. A SYN counts until it is answered.
+/// yet acknowledged. A SYN counts until it is answered; an end that has not spoken is not quoted.
 #[inline(always)]
 pub(crate) fn quotes_sent(
     flow: &Flow,
@@ -176,35 +250,20 @@ pub(crate) fn quotes_sent(
     sequence: u32,
 ) -> bool {
     let this = direction.index();
-    let opening =
-        matches!(state, FlowState::SynSent | FlowState::SynReceived | FlowState::Midstream);
-    let oldest = flow.ack[1 - this].wrapping_sub(opening.into());
-    within(sequence, oldest, flow.end[this])
-}
-
-/// Takes an acknowledgement. The local end's is the truth about what it has received, so it also moves
-/// the remote's `end` past segments that came out of order; the remote's may be forged and counts only
-/// up to what the local end has sent.
-#[inline(always)]
-fn acknowledge(flow: &mut Flow, direction: Direction, acknowledgement: u32) {
-    let this = direction.index();
-    let other = 1 - this;
-    if !after(acknowledgement, flow.ack[this]) || !plausible(acknowledgement, flow.end[other]) {
-        return;
-    }
-    if after(acknowledgement, flow.end[other]) {
-        match direction {
-            Direction::Ingress => return,
-            Direction::Egress => flow.end[other] = acknowledgement,
-        }
-    }
-    flow.ack[this] = acknowledgement;
-}
-
-/// Whether a segment begins at or shortly before `end` and reaches it.
-#[inline(always)]
-const fn continues(end: u32, segment: &Segment) -> bool {
-    end.wrapping_sub(segment.sequence) <= OVERLAP && !after(end, segment.end())
+    let opens = match state {
+        FlowState::SynSent if direction != flow.opening_direction() => return false,
+        FlowState::SynSent | FlowState::SynReceived => 1,
+        FlowState::Midstream | FlowState::Adopted => return false,
+        FlowState::Established
+        | FlowState::Closed
+        | FlowState::Opened
+        | FlowState::Replied
+        | FlowState::AskedAgain
+        | FlowState::Stream
+        | FlowState::Cut => 0,
+    };
+    let oldest = flow.ack[1 - this].wrapping_sub(opens);
+    !after(oldest, flow.end[this]) && within(sequence, oldest, flow.end[this])
 }
 
 #[inline(always)]
@@ -224,27 +283,13 @@ const fn within(number: u32, first: u32, last: u32) -> bool {
     number.wrapping_sub(first) <= last.wrapping_sub(first)
 }
 
-pub(super) const fn seen(direction: Direction) -> u8 {
-    match direction {
-        Direction::Ingress => FlowFlags::REMOTE_SEEN,
-        Direction::Egress => FlowFlags::LOCAL_SEEN,
-    }
-}
-
-const fn fin(direction: Direction) -> u8 {
-    match direction {
-        Direction::Ingress => FlowFlags::FIN_FROM_REMOTE,
-        Direction::Egress => FlowFlags::FIN_FROM_LOCAL,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use Direction::{Egress, Ingress};
 
     use super::*;
     use crate::Be16;
-    use crate::wire::tcp::{ACK, RST, SYN};
+    use crate::wire::tcp::{RST, SYN};
 
     fn segment(flags: u8, sequence: u32, acknowledgement: u32, data: u32) -> Segment {
         let (source, destination) = (Be16::new(1), Be16::new(2));

@@ -54,6 +54,9 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
     where
         T: AddressTables<A>,
     {
+        if work.replaces {
+            reclaim::remove(self.tables, &work.key);
+        }
         work.flow = match &work.transport {
             Transport::Tcp(segment) => tcp::open(Self::DIRECTION, segment),
             Transport::Udp(..) | Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => {
@@ -113,10 +116,11 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
     where
         T: AddressTables<A>,
     {
+        work.replaces = false;
         let cell = self.tables.flow(&work.key)?;
         // Another tag: the element was recycled for another flow while it was read.
         work.flow = cell.snapshot();
-        work.before = work.flow.identity();
+        work.before = work.flow;
         if work.flow.tag != work.tag {
             return None;
         }
@@ -135,8 +139,8 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
                 return None;
             }
             self.refresh(work);
-            cell.commit(work.before, &work.flow);
-            work.before = work.flow.identity();
+            cell.commit(&work.before, &work.flow);
+            work.before = work.flow;
             if matches!(standing, Standing::Cut) {
                 return Some(Outcome::without_rule(Reason::FlowCut));
             }
@@ -160,7 +164,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         cell.count(Self::DIRECTION, work.length);
         if !matches!(step, Step::Ignored) {
             self.refresh(work);
-            cell.commit(work.before, &work.flow);
+            cell.commit(&work.before, &work.flow);
         }
         if matches!(step, Step::Close) {
             reclaim::shorten(self.tables, work);
@@ -180,7 +184,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         let opener = if BY_SENDER { direction } else { direction.reverse() };
         let cell = self.tables.opening(opener, &work.key)?;
         work.flow = cell.snapshot();
-        work.before = work.flow.identity();
+        work.before = work.flow;
         if work.flow.tag != work.tag || work.flow.deadline <= self.now {
             return None;
         }
@@ -192,16 +196,16 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
                 return None;
             }
             self.refresh(work);
-            cell.commit(work.before, &work.flow);
-            work.before = work.flow.identity();
+            cell.commit(&work.before, &work.flow);
+            work.before = work.flow;
             if matches!(standing, Standing::Cut) {
                 return Some(Outcome::without_rule(Reason::FlowCut));
             }
         }
-        // A new connection between the ports of an adopted one is judged as new.
-        if work.flow.flags & FlowFlags::ADOPTED != 0
-            && let Transport::Tcp(segment) = &work.transport
+        // Another connection between the same ports is judged as new.
+        if let Transport::Tcp(segment) = &work.transport
             && matches!(segment.kind(), Kind::Syn)
+            && !tcp::is_sent_again(&work.flow, opener, segment)
         {
             return None;
         }
@@ -221,16 +225,20 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
             }
         };
         cell.count(direction, work.length);
+        // A connection that finds no room stays what it was: half-open.
+        let stays = !matches!(step, Step::Promote) || work.key.protocol != ip::TCP;
         if !matches!(step, Step::Ignored) {
             self.refresh(work);
-            cell.commit(work.before, &work.flow);
+            if stays {
+                cell.commit(&work.before, &work.flow);
+            }
         }
         match step {
             Step::Ignored | Step::Stay | Step::Close => {}
             Step::Promote => {
-                let deadline = work.flow.deadline;
-                // With the counters as they are now; the cell's deadline is written by the grain.
-                work.flow = Flow { deadline, ..cell.snapshot() };
+                let Flow { packets, bytes, .. } = cell.snapshot();
+                work.flow.packets = packets;
+                work.flow.bytes = bytes;
                 work.promotes = true;
             }
             Step::Remove => {

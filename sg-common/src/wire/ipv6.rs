@@ -43,7 +43,16 @@ impl IpVersion for V6 {
             return Err(Reason::Malformed);
         }
         fields(&fixed, offset, length, header);
-        if is_extension(header.protocol) { walk(packet, header) } else { Ok(()) }
+        if !is_extension(header.protocol) {
+            return Ok(());
+        }
+        walk(packet, header)?;
+        // Neither offset nor more fragments: an atomic fragment, a whole packet (RFC 6946).
+        match header.part() {
+            Part::Whole => Ok(()),
+            Part::First | Part::Later => header
+                .check_fragment(header.payload - header.fragment_start + header.payload_length),
+        }
     }
 
     #[inline(always)]
@@ -152,12 +161,8 @@ fn step<P: Packet + ?Sized>(packet: &P, header: &mut IpHeader<V6>) -> Result<(),
     header.payload = P::confine(next);
     header.payload_length =
         header.payload_length.checked_sub(length).ok_or(Reason::ExtensionHeaders)?;
-    // Neither offset nor more fragments: an atomic fragment, a whole packet (RFC 6946).
     if is_fragment_header {
         header.fragment_start = header.payload;
-        if !matches!(header.part(), Part::Whole) {
-            return header.check_fragment(header.payload_length);
-        }
     }
     Ok(())
 }
