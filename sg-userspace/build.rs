@@ -1,14 +1,24 @@
 //! Builds the BPF object that `sgctl` carries, with the toolchain that `cargo xtask setup` found or linked.
 
+#[cfg(feature = "kernel")]
 use std::process::Command;
 
+#[cfg(feature = "kernel")]
 use anyhow::{Context as _, Result};
+#[cfg(feature = "kernel")]
 use aya_build::{Package, Toolchain};
 
 /// The toolchain that set-up links to Debian's compiler. It calls itself stable, so the unstable features
 /// that the BPF target needs are unlocked by `RUSTC_BOOTSTRAP`.
+#[cfg(feature = "kernel")]
 const LINKED: &str = "sg-bpf";
 
+#[cfg(not(feature = "kernel"))]
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+}
+
+#[cfg(feature = "kernel")]
 fn main() -> Result<()> {
     println!("cargo:rerun-if-env-changed=SG_BPF_TOOLCHAIN");
     println!("cargo:rerun-if-changed=../sg-common/src");
@@ -33,6 +43,7 @@ fn main() -> Result<()> {
     })
 }
 
+#[cfg(feature = "kernel")]
 fn is_installed(toolchain: &str) -> bool {
     Command::new("rustup")
         .args(["run", toolchain, "rustc", "--version"])

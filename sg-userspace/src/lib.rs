@@ -5,12 +5,16 @@ pub mod compile;
 pub mod policy;
 
 pub mod diff;
+#[cfg(feature = "kernel")]
 pub mod kernel;
 
 pub mod engine;
 
+#[cfg(feature = "kernel")]
 pub mod cli;
+#[cfg(feature = "kernel")]
 pub mod events;
 pub mod explain;
 pub mod export;
+#[cfg(feature = "kernel")]
 pub mod replay;

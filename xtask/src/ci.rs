@@ -10,6 +10,8 @@ use crate::{cmd, setup::toolchain, test};
 /// When one of them does.
 pub(crate) fn run() -> Result<()> {
     cmd::run(cmd::cargo().args(["fmt", "--all", "--check"])).context("format: run `cargo fmt`")?;
+    let fuzz = ["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"];
+    cmd::run(cmd::cargo().args(fuzz)).context("format: run `cargo fmt` in fuzz")?;
     cmd::run(cmd::cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]))
         .context("lints of the host crates")?;
     lint_ebpf().context("lints of sg-ebpf")?;

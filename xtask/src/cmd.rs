@@ -105,6 +105,16 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// The target that the compiler's host is.
+///
+/// # Errors
+/// When there is no compiler to ask.
+pub(crate) fn host_target() -> Result<String> {
+    let version = output(command("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV")?;
+    Ok(host.to_owned())
+}
+
 /// Prints the command that is about to run.
 pub(crate) fn announce(command: &Command) {
     eprintln!("  $ {}", display(command));

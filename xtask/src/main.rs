@@ -9,6 +9,7 @@ mod ci;
 mod cmd;
 mod corpus;
 mod demo;
+mod fuzz;
 mod kernels;
 mod privilege;
 mod setup;
@@ -44,6 +45,8 @@ enum Command {
     Corpus(corpus::Args),
     /// Set up, then load every program and run every case on other kernels, in virtual machines
     Kernels(kernels::Args),
+    /// Set up, then run the fuzz targets for a bounded time
+    Fuzz(fuzz::Args),
 }
 
 fn dispatch(command: Command) -> Result<()> {
@@ -56,6 +59,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Demo => demo::run(),
         Command::Corpus(args) => corpus::run(&args),
         Command::Kernels(args) => kernels::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: every test, the privileged ones with root's powers.
 //!
+//! The fuzz targets run last, for a bounded time, and count as one test.
+//!
 //! Compiling is always done as the invoking user, so that no file of the target directory belongs
 //! to someone else; only the test binaries of the package `tests` go through sudo.
 
@@ -10,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cmd, privilege::Privilege, summary::Summary};
+use crate::{cmd, fuzz, privilege::Privilege, summary::Summary};
 
 /// Packages whose tests need no privilege.
 const UNPRIVILEGED: [&str; 3] = ["sg-common", "sg-userspace", "xtask"];
@@ -42,6 +44,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if !stream(&mut cargo, &mut summary)? && summary.failed == failed_before {
             // It did not compile, or a test took its whole binary down before it could report.
             summary.failed += 1;
+        }
+    }
+    if args.filter.is_none() {
+        match fuzz::run(&fuzz::Args::bounded()) {
+            Ok(()) => summary.passed += 1,
+            Err(error) => {
+                println!("{error:#}");
+                summary.failed += 1;
+            }
         }
     }
     println!("{summary}");
@@ -83,8 +94,7 @@ fn cargo_test(packages: &[&str], args: &Args) -> Command {
 
 /// The variable by which cargo is told how to start binaries of the host's target.
 fn runner_variable() -> Result<String> {
-    let version = cmd::output(cmd::command("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV")?;
+    let host = cmd::host_target()?;
     Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace(['-', '.'], "_")))
 }
 

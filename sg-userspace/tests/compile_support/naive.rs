@@ -43,21 +43,31 @@ fn source_is_legal(interface: &Interface, probe: &Probe) -> bool {
 }
 
 fn matches(policy: &Policy, vpc: &Vpc, group: &SecurityGroup, rule: &Rule, probe: &Probe) -> bool {
+    covers(rule.traffic, probe.traffic) && holds(policy, vpc, group, &rule.peer, probe.remote)
+}
+
+/// Whether the peer of one of the group's rules holds an address.
+pub(crate) fn holds(
+    policy: &Policy,
+    vpc: &Vpc,
+    group: &SecurityGroup,
+    peer: &Peer,
+    remote: IpAddr,
+) -> bool {
     let holds = |net: &IpNet| {
         let link_local: IpNet = "169.254.0.0/16".parse().expect("a block");
         let narrowed = policy.dialect == Dialect::Kakao && group.name != "default";
-        let apart = narrowed && net.prefix_len() == 0 && link_local.contains(&probe.remote);
-        net.contains(&probe.remote) && !apart
+        let apart = narrowed && net.prefix_len() == 0 && link_local.contains(&remote);
+        net.contains(&remote) && !apart
     };
-    covers(rule.traffic, probe.traffic)
-        && match &rule.peer {
-            Peer::Cidr(net) => holds(net),
-            Peer::PrefixList(list) => vpc.prefix_lists[*list].cidrs.iter().any(holds),
-            Peer::Group(index) => {
-                let members = vpc.interfaces.iter().filter(|it| it.groups.contains(index));
-                members.flat_map(|it| &it.addresses).any(|net| net.contains(&probe.remote))
-            }
+    match peer {
+        Peer::Cidr(net) => holds(net),
+        Peer::PrefixList(list) => vpc.prefix_lists[*list].cidrs.iter().any(holds),
+        Peer::Group(index) => {
+            let members = vpc.interfaces.iter().filter(|it| it.groups.contains(index));
+            members.flat_map(|it| &it.addresses).any(|net| net.contains(&remote))
         }
+    }
 }
 
 fn covers(rule: Traffic, packet: Traffic) -> bool {

@@ -169,6 +169,21 @@ impl Case {
         })
     }
 
+    /// Its packets in order, each with the nanoseconds that pass before it.
+    pub fn packets(&self) -> impl Iterator<Item = (u64, Direction, &[u8])> {
+        let mut pause = 0;
+        self.steps.iter().filter_map(move |step| match &step.action {
+            Action::Wait(nanoseconds) => {
+                pause += nanoseconds;
+                None
+            }
+            Action::Change(_) => None,
+            Action::Packet { direction, frame, .. } => {
+                Some((std::mem::take(&mut pause), *direction, frame.as_slice()))
+            }
+        })
+    }
+
     /// Every spec that is in force at some time.
     fn specs(&self) -> impl Iterator<Item = &TableSpec> {
         let later = self.steps.iter().filter_map(|step| match &step.action {

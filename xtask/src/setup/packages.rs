@@ -23,13 +23,14 @@ const fn library(name: &'static str) -> Package {
 }
 
 /// What the tests run. The linker `cc` is not here: without it, this program would not exist.
-pub(crate) const TOOLS: [Package; 6] = [
+pub(crate) const TOOLS: [Package; 7] = [
     tool("iproute2", "ip"),        // namespaces, veth pairs, addresses, routes
     tool("util-linux", "nsenter"), // sgctl inside a namespace, bpffs still visible
     tool("bpftool", "bpftool"),    // an independent view of programs, maps and links
     tool("tcpdump", "tcpdump"),    // an independent witness of packets
     tool("nftables", "nft"),       // drops that are not ours, to compare with
     tool("ncat", "ncat"),          // an independent client and server
+    tool("g++", "g++"),            // compiles libFuzzer
 ];
 
 /// A Rust that compiles for the BPF target and has core's source, new enough for aya.
