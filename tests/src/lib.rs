@@ -23,9 +23,11 @@
 pub mod big_tcp;
 pub mod capture;
 pub mod case;
+pub mod corpus;
 pub mod example;
 pub mod frame;
 pub mod inject;
+pub mod interrupt;
 pub mod lab;
 pub mod net;
 pub mod netns;

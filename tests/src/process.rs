@@ -1,7 +1,7 @@
 //! Child processes with an end: a program that hangs must not hang the tests.
 
 use std::{
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, Read, Write as _},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread::{self, JoinHandle},
@@ -39,9 +39,21 @@ impl Output {
 /// # Errors
 /// When it cannot be started or takes too long. Its own failure is not an error here.
 pub fn run(command: &mut Command, limit: Duration) -> Result<Output> {
+    run_with(command, "", limit)
+}
+
+/// The same with something to read, small enough for a pipe.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(command: &mut Command, input: &str, limit: Duration) -> Result<Output> {
     let started = Instant::now();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // What does not read to the end says why by its exit code.
+        _ = stdin.write_all(input.as_bytes());
+    }
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
     let status = loop {

@@ -7,16 +7,15 @@
 use std::{
     io::{IsTerminal as _, stdout},
     process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use comfy_table::{Table, presets};
-use nix::sys::signal::{SigSet, Signal};
 use tests::{
     example::{Example, Side},
+    interrupt,
     net::Net,
     process::Running,
     scenario::{Probe, Scenario},
@@ -25,9 +24,6 @@ use tests::{
         tcp,
     },
 };
-
-/// Ctrl-C was pressed, or somebody wants this process to end.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// How long a client waits for what is not expected to come.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -44,8 +40,8 @@ const ENTRANCE: &str =
 type Attempt = (&'static str, &'static str, u16, Outcome);
 
 fn main() -> ExitCode {
-    let result = watch_signals().and_then(|()| show());
-    if INTERRUPTED.load(Ordering::SeqCst) {
+    let result = interrupt::watch().and_then(|()| show());
+    if interrupt::requested() {
         println!("\ninterrupted: programs, namespaces and processes of the demo are gone");
         return ExitCode::from(130);
     }
@@ -60,22 +56,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// From now on a signal ends the demo at its next breath, instead of the process at once. Children
-/// inherit that they do not hear of it: a half-done `sgctl attach` would be no tidy end.
-fn watch_signals() -> Result<()> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    signals.thread_block().context("blocking signals")?;
-    thread::spawn(move || {
-        while signals.wait().is_ok() {
-            INTERRUPTED.store(true, Ordering::SeqCst);
-        }
-    });
-    Ok(())
 }
 
 /// Everything in order; whether all ended as expected.
@@ -223,7 +203,7 @@ impl Demo<'_> {
         for attempt in attempts {
             let to = self.net.host(attempt.1);
             for (family, address) in [("IPv4", to.v4().into()), ("IPv6", to.v6().into())] {
-                ensure!(!INTERRUPTED.load(Ordering::SeqCst), "interrupted");
+                ensure!(!interrupt::requested(), "interrupted");
                 let (from, name, port, expected) = *attempt;
                 let limit = if expected == TimedOut { PATIENCE } else { LONG };
                 let started = Instant::now();
