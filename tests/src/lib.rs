@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+pub mod attack;
 pub mod big_tcp;
 pub mod capture;
 pub mod case;

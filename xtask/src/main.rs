@@ -4,6 +4,7 @@
 //! is a module with an `Args` (where it takes any) and a `run`; adding one is a line in [`Command`]
 //! and a line in [`dispatch`].
 
+mod attack;
 mod build;
 mod ci;
 mod cmd;
@@ -41,6 +42,8 @@ enum Command {
     Ci,
     /// Set up, then show the three-tier example with real traffic, step by step
     Demo,
+    /// Set up, tools included, then play every attack and print what came of each
+    Attack(attack::Args),
     /// Set up, then replay captures: programs and host engine must agree on every packet
     Corpus(corpus::Args),
     /// Set up, then load every program and run every case on other kernels, in virtual machines
@@ -57,6 +60,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Test(args) => test::run(&args),
         Command::Ci => ci::run(),
         Command::Demo => demo::run(),
+        Command::Attack(args) => attack::run(&args),
         Command::Corpus(args) => corpus::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

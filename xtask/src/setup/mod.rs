@@ -28,6 +28,14 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// What only the attack suite runs; no other subcommand has to wait for it.
+///
+/// # Errors
+/// When a package is missing and cannot be installed.
+pub(crate) fn attack_tools(privilege: Privilege) -> Result<()> {
+    packages::ensure(&packages::ATTACK_TOOLS, privilege).context("setup: tools of the attack suite")
+}
+
 /// The large packages are wanted only while what they serve is not there yet: a machine with a
 /// nightly toolchain, say, needs no second compiler.
 fn wanted_packages() -> Vec<packages::Package> {

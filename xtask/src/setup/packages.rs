@@ -33,6 +33,16 @@ pub(crate) const TOOLS: [Package; 7] = [
     tool("g++", "g++"),            // compiles libFuzzer
 ];
 
+/// What the attack suite attacks with.
+pub(crate) const ATTACK_TOOLS: [Package; 6] = [
+    tool("hping3", "hping3"),           // floods
+    tool("nmap", "nmap"),               // scans
+    tool("thc-ipv6", "atk6-firewall6"), // header chains and fragments that get past filters
+    tool("ipv6toolkit", "na6"),         // forged neighbour and router discovery
+    tool("tcpreplay", "tcpreplay"),     // captures on a device
+    library("python3-scapy"),           // forgeries of every kind
+];
+
 /// A Rust that compiles for the BPF target and has core's source, new enough for aya.
 pub(crate) const BPF_TOOLCHAIN: [Package; 3] =
     [library("rustc-web"), library("cargo-web"), library("rust-web-src")];
