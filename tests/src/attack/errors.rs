@@ -33,6 +33,8 @@ const FLOWS: usize = 100;
 const SEGMENTS: usize = ERRORS / FLOWS;
 /// Bytes of each.
 const SEGMENT: usize = 1000;
+/// Bytes that the client may not have acknowledged yet: of one message.
+const UNACKNOWLEDGED: u32 = 16;
 /// What a path takes, for those errors that say it.
 const MTU: u32 = 1400;
 
@@ -114,7 +116,8 @@ fn forgery(
             let sequence = if number.is_multiple_of(2) {
                 flow.server.wrapping_add(distance)
             } else {
-                flow.server.wrapping_sub(distance)
+                // The last message may still be on its way back to be acknowledged.
+                flow.server.wrapping_sub(distance.saturating_add(UNACKNOWLEDGED))
             };
             (to_server, quote(answer, &Segment { sequence, ..right }))
         }
