@@ -1,7 +1,8 @@
 //! The IPv6 tools of The Hacker's Choice: header chains and fragments that have got past other filters.
 //!
-//! Each test case is a process of its own, all at once: against a target that says nothing, each waits for
-//! seconds.
+//! Each test case is a process of its own, and some run at once, since each waits for seconds for a target that
+//! says nothing: on hosts of their own, because they take one another's replies for theirs, and choose the same
+//! identifications for their fragments.
 
 use std::{net::Ipv6Addr, thread, time::Duration};
 
@@ -22,6 +23,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 const FIREWALL6: usize = 38;
 const IMPLEMENTATION6: usize = 57;
 const CASE_SECONDS: &str = "15";
+/// Hosts that attack at once.
+const ATTACKERS: [&str; 20] = [
+    "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10", "a11", "a12", "a13", "a14",
+    "a15", "a16", "a17", "a18", "a19",
+];
 const DENIED_TCP: u16 = 81;
 const DENIED_UDP: u16 = 5353;
 
@@ -33,11 +39,11 @@ pub(super) fn firewall6(_: &Options) -> Result<Measured> {
     let play = |net: &Net, options: &[&str], port: u16| {
         play(net, "atk6-firewall6", options, FIREWALL6, &[&port.to_string()])
     };
-    let net = range::bridged()?;
+    let net = range::bridged(&ATTACKERS)?;
     {
         let target = Target::attach(&net, range::CLOSED, Hook::Tc, &[])?;
         let arrived =
-            reaching(&target, || both(|| play(&net, &[], 80), || play(&net, &["-u"], 53)))?;
+            reaching(&target, || Ok([play(&net, &[], 80)?, play(&net, &["-u"], 53)?].concat()))?;
         let text = format!("closed: {} of {} cases' packets", arrived.len(), 2 * FIREWALL6);
         measured.add(arrived.is_empty(), &(text + &first(&arrived)));
     }
@@ -49,7 +55,7 @@ pub(super) fn firewall6(_: &Options) -> Result<Measured> {
     let udp = traffic::udp::Server::start(server.ns(), at(DENIED_UDP))?;
     let expression = format!("tcp sport {DENIED_TCP}");
     let witness = Witness::place(server.ns(), &[(Place::Leaving, "answers", &expression)])?;
-    let claims = both(|| play(&net, &[], DENIED_TCP), || play(&net, &["-u"], DENIED_UDP))?;
+    let claims = [play(&net, &[], DENIED_TCP)?, play(&net, &["-u"], DENIED_UDP)?].concat();
     let claims: Vec<_> =
         claims.into_iter().filter(|it| it.contains("TCP-") || it.contains("UDP")).collect();
     let (answers, datagrams) = (witness.count("answers")?, udp.received());
@@ -66,7 +72,7 @@ pub(super) fn firewall6(_: &Options) -> Result<Measured> {
 
 pub(super) fn implementation6(_: &Options) -> Result<Measured> {
     let mut measured = Measured::begin();
-    let net = range::bridged()?;
+    let net = range::bridged(&ATTACKERS)?;
     let play = || play(&net, "atk6-implementation6", &["-p"], IMPLEMENTATION6, &[]);
     {
         let target = Target::attach(&net, range::CLOSED, Hook::Tc, &[])?;
@@ -93,17 +99,6 @@ pub(super) fn implementation6(_: &Options) -> Result<Measured> {
     Ok(measured)
 }
 
-fn both(
-    one: impl FnOnce() -> Result<Vec<String>>,
-    other: impl FnOnce() -> Result<Vec<String>> + Send,
-) -> Result<Vec<String>> {
-    thread::scope(|scope| {
-        let other = scope.spawn(other);
-        let one = one()?;
-        Ok([one, other.join().expect("no panic in a test case")?].concat())
-    })
-}
-
 /// Runs every test case of a tool against the server, and returns the lines in which it claims a reply.
 fn play(
     net: &Net,
@@ -112,17 +107,12 @@ fn play(
     cases: usize,
     behind: &[&str],
 ) -> Result<Vec<String>> {
-    let (client, server) = (net.host("client").ns(), net.host("server").v6().to_string());
-    let one = |case: usize| -> Result<Vec<String>> {
-        let mut command = client.command("timeout");
-        // Enough for every packet to be sent; the last cases are many, and each waits for an answer. Other
-        // signals are held back while the suite runs.
-        command
-            .args([CASE_SECONDS, tool])
-            .args(options)
-            .args(["eth0", &server])
-            .args(behind)
-            .arg(case.to_string());
+    let server = net.host("server").v6().to_string();
+    let one = |attacker: &str, case: usize| -> Result<Vec<String>> {
+        let mut command = net.host(attacker).ns().command("timeout");
+        // Enough for every packet to be sent. Other signals are held back while the suite runs.
+        command.args(["--signal=KILL", CASE_SECONDS, tool]).args(options);
+        command.args(["eth0", &server]).args(behind).arg(case.to_string());
         // Its exit code says nothing.
         let output = process::run(&mut command, LIMIT)?;
         let lines = output.stdout.lines().filter(|line| line.starts_with("Test "));
@@ -134,27 +124,34 @@ fn play(
         );
         Ok(claims.map(str::to_owned).collect())
     };
+    let share = |number: usize, attacker: &str| -> Result<Vec<Vec<String>>> {
+        (1 + number..=cases).step_by(ATTACKERS.len()).map(|case| one(attacker, case)).collect()
+    };
     thread::scope(|scope| {
-        let one = &one;
-        let all: Vec<_> = (1..=cases).map(|case| scope.spawn(move || one(case))).collect();
+        let share = &share;
+        let all: Vec<_> = (0..)
+            .zip(ATTACKERS)
+            .map(|(number, attacker)| scope.spawn(move || share(number, attacker)))
+            .collect();
         let mut claims = Vec::new();
-        for case in all {
-            claims.extend(case.join().expect("no panic in a test case")?);
+        for attacker in all {
+            claims.extend(attacker.join().expect("no panic in a test case")?.concat());
         }
         Ok(claims)
     })
 }
 
-/// What reaches the server from the client meanwhile, but for what hosts on one link say to one another.
+/// What reaches the server from other hosts meanwhile, but for what hosts on one link say to one another.
 fn reaching<T>(target: &Target<'_>, attack: impl FnOnce() -> Result<T>) -> Result<Vec<Frame>> {
     let mut capture = target.capture()?;
     attack()?;
     target.fence(&mut capture)?;
-    let mac = target.client().mac();
-    let from_client = |frame: &&Frame| {
-        !frame.outgoing && frame.bytes.get(6..12) == Some(&mac) && !is_neighbourly(&frame.bytes)
+    // The router has another number there.
+    let hosts = target.server().mac();
+    let from_host = |frame: &&Frame| {
+        !frame.outgoing && frame.bytes.get(6..11) == hosts.get(..5) && !is_neighbourly(&frame.bytes)
     };
-    Ok(capture.frames()?.iter().filter(from_client).cloned().collect())
+    Ok(capture.frames()?.iter().filter(from_host).cloned().collect())
 }
 
 /// Neighbour discovery with hop limit 255 and nothing between it and the IP header, or a listener's report.
@@ -226,9 +223,11 @@ fn inside(bytes: &[u8]) -> Inside {
 fn case_numbers(claims: &[String]) -> String {
     let number = |claim: &String| {
         let rest = claim.strip_prefix("Test")?.trim_start();
-        rest.split(':').next().map(str::to_owned)
+        rest.split(':').next()?.parse::<usize>().ok()
     };
-    claims.iter().filter_map(number).collect::<Vec<_>>().join(", ")
+    let mut numbers: Vec<_> = claims.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The beginning of the first frame, for whoever has to find out why it passed.

@@ -65,14 +65,18 @@ pub(super) fn routed() -> Result<Net> {
     Ok(net)
 }
 
-/// `server`, `client` and `peer` on one bridge.
-pub(super) fn bridged() -> Result<Net> {
-    Net::builder()
-        .segment("lan", &["10.77.2.1/24", "fd77:2::1/64"])
-        .host("server", "lan", &["10.77.2.10", "fd77:2::10"])
-        .host("client", "lan", &["10.77.2.20", "fd77:2::20"])
-        .host("peer", "lan", &["10.77.2.30", "fd77:2::30"])
-        .build()
+/// `server` and others on one bridge, the first of them at 10.77.2.20 and fd77:2::20.
+pub(super) fn bridged(others: &[&str]) -> Result<Net> {
+    let mut builder = Net::builder().segment("lan", &["10.77.2.1/24", "fd77:2::1/64"]).host(
+        "server",
+        "lan",
+        &["10.77.2.10", "fd77:2::10"],
+    );
+    for (number, name) in (20..).zip(others) {
+        let addresses = [format!("10.77.2.{number}"), format!("fd77:2::{number}")];
+        builder = builder.host(name, "lan", &addresses.each_ref().map(String::as_str));
+    }
+    builder.build()
 }
 
 /// `server` under a policy.

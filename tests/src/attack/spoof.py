@@ -20,13 +20,13 @@ ALL6 = "33:33:00:00:00:01"
 frames = []
 
 # IP: the router's, a neighbour's, nobody's and impossible sources.
-for source in ["10.77.2.1", "10.77.2.30", "203.0.113.9", "127.0.0.1", "224.0.0.5", "0.0.0.0",
+for source in ["10.77.2.1", "10.77.2.21", "203.0.113.9", "127.0.0.1", "224.0.0.5", "0.0.0.0",
                "255.255.255.255"]:
     ip = Ether(src=OWN, dst=CLIENT) / IP(src=source, dst="10.77.2.20")
     frames += [ip / UDP(sport=53, dport=9000) / b"x", ip / TCP(dport=80, flags="S"),
                ip / TCP(dport=80, flags="A"), ip / ICMP()]
-for source in ["fd77:2::1", "fd77:2::30", "2001:db8::9", "::1", "ff02::1", "::",
-               "fe80::66", "::ffff:10.77.2.30"]:
+for source in ["fd77:2::1", "fd77:2::21", "2001:db8::9", "::1", "ff02::1", "::",
+               "fe80::66", "::ffff:10.77.2.21"]:
     ip = Ether(src=OWN, dst=CLIENT) / IPv6(src=source, dst="fd77:2::20")
     frames += [ip / UDP(sport=53, dport=9000) / b"x", ip / TCP(dport=80, flags="S"),
                ip / ICMPv6EchoRequest()]
@@ -37,7 +37,7 @@ frames += [Ether(src=FOREIGN, dst=CLIENT) / IP(src="10.77.2.10", dst="10.77.2.20
            / ICMPv6EchoRequest()]
 
 # ARP: claims of the router's and a neighbour's address, asked for or not, and of another MAC.
-for address in ["10.77.2.1", "10.77.2.30", "10.77.2.20"]:
+for address in ["10.77.2.1", "10.77.2.21", "10.77.2.20"]:
     for operation in [1, 2]:
         for target in ["10.77.2.20", address]:
             frames.append(Ether(src=OWN, dst=ALL)
@@ -48,7 +48,7 @@ frames += [Ether(src=OWN, dst=ALL) / ARP(op=2, hwsrc=FOREIGN, psrc="10.77.2.10",
                                             pdst="10.77.2.20")]
 
 # Neighbour discovery in other names.
-for address in ["fd77:2::1", "fd77:2::30"]:
+for address in ["fd77:2::1", "fd77:2::21"]:
     for source in ["fd77:2::10", address]:
         frames.append(Ether(src=OWN, dst=ALL6) / IPv6(src=source, dst="ff02::1", hlim=255)
                       / ICMPv6ND_NA(tgt=address, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=OWN))

@@ -92,10 +92,10 @@ const TOOLS: &[(&str, &[&str])] = &[
         "na6",
         &["-s", "fd77:2::1", "-d", "ff02::1", "-t", "fd77:2::1", "-o", "-E", "02:00:00:00:00:66"],
     ),
-    ("na6", &["-s", "fd77:2::30", "-d", "fd77:2::20", "-t", "fd77:2::30", "-o", "-c"]),
+    ("na6", &["-s", "fd77:2::21", "-d", "fd77:2::20", "-t", "fd77:2::21", "-o", "-c"]),
     ("ra6", &["-s", "fe80::66", "-d", "ff02::1", "-P", "fd66::/64#LA", "-e"]),
     ("ra6", &["-s", "fd77:2::10", "-d", "fd77:2::20", "-t", "1800"]),
-    ("ns6", &["-s", "fd77:2::30", "-d", "fd77:2::20", "-t", "fd77:2::20", "-e"]),
+    ("ns6", &["-s", "fd77:2::21", "-d", "fd77:2::20", "-t", "fd77:2::20", "-e"]),
     ("rd6", &["-s", "fe80::1", "-d", "fd77:2::20", "-t", "fe80::66", "-r", "2001:db8::1"]),
 ];
 
@@ -109,7 +109,7 @@ pub(super) fn link_local(_: &Options) -> Result<Measured> {
 }
 
 fn play(set: &str, tools: &[(&str, &[&str])]) -> Result<Measured> {
-    let net = range::bridged()?;
+    let net = range::bridged(&["client", "peer"])?;
     let server = net.host("server");
     let mac = server.mac().map(|byte| format!("{byte:02x}")).join(":");
     let before = "device: to-server";
@@ -137,7 +137,10 @@ fn play(set: &str, tools: &[(&str, &[&str])]) -> Result<Measured> {
         escaped.extend(heard.filter(from_workload).cloned());
     }
     let mut measured = Measured::begin();
-    measured.add(escaped.is_empty() && sent > 0, &format!("{} of {sent} forgeries", escaped.len()));
+    measured.add(
+        escaped.is_empty() && sent > 0,
+        &format!("{} arrivals of {sent} forgeries", escaped.len()),
+    );
     if let Some(first) = escaped.first() {
         let hex: String = first.bytes.iter().take(90).map(|byte| format!("{byte:02x}")).collect();
         measured.numbers += &format!(" (first: {hex})");
