@@ -192,7 +192,7 @@ pub(super) fn own(_: &Options) -> Result<Measured> {
     let (mut host, mut programs) = (Tally::default(), Tally::default());
     let link = LinkLayer::Ethernet;
     let sizes = run_sizes(&spec);
-    let mut runner = Runner::new(folders.paths(), &spec, slot, link, RunHook::Tc, &sizes)?;
+    let mut runner = Runner::new(folders.paths(), &spec, slot, link, RunHook::Tc, &sizes, 0)?;
     let mut judges = Judges { spec: &spec, slot, link, runner: &mut runner };
     for (line, frame) in OWN.iter().zip(&frames) {
         for way in Direction::ALL {
@@ -233,7 +233,7 @@ pub(super) fn given(options: &Options) -> Result<Measured> {
         } else {
             let hook = if ethernet { RunHook::Xdp } else { RunHook::Tc };
             let sizes = run_sizes(&spec);
-            let runner = Runner::new(folders.paths(), &spec, slot, link, hook, &sizes)?;
+            let runner = Runner::new(folders.paths(), &spec, slot, link, hook, &sizes, 0)?;
             loaded.insert(ethernet, (runner, TableSpec::default()));
         }
         let (runner, in_force) = loaded.get_mut(&ethernet).context("just loaded")?;
