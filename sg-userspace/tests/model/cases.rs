@@ -40,7 +40,6 @@ fn error(ends: Ends, direction: Direction, quoted: What, length: usize) -> Quoti
 }
 
 #[test]
-#[ignore = "known::DROPPED_SYN_ENDS_CLOSED_FLOW"]
 fn a_dropped_syn_leaves_a_closed_flow_alone() {
     let ends = TO_SERVICE;
     let reset = tcp(ends, Ingress, RST);
@@ -51,13 +50,11 @@ fn a_dropped_syn_leaves_a_closed_flow_alone() {
 }
 
 #[test]
-#[ignore = "known::RESET_WITHOUT_ACK_ENDS_ATTEMPT"]
 fn a_reset_without_acknowledgement_answers_no_syn() {
     holds(CLIENT, &[tcp(FROM_CLIENT, Egress, SYN), tcp(FROM_CLIENT, Ingress, RST)]);
 }
 
 #[test]
-#[ignore = "known::LOOPBACK_AND_MULTICAST_ANSWER"]
 fn nothing_comes_from_loopback_or_multicast_even_if_something_went_there() {
     for remote in [4, 5] {
         for v6 in [false, true] {
@@ -70,7 +67,6 @@ fn nothing_comes_from_loopback_or_multicast_even_if_something_went_there() {
 }
 
 #[test]
-#[ignore = "known::FIN_OF_HANDSHAKE_IS_LOST"]
 fn a_fin_counts_in_the_segment_that_completes_the_handshake() {
     let ends = TO_SERVICE;
     let opening = [tcp(ends, Ingress, SYN), tcp(ends, Egress, SYN | ACK)];
@@ -79,7 +75,6 @@ fn a_fin_counts_in_the_segment_that_completes_the_handshake() {
 }
 
 #[test]
-#[ignore = "known::SYN_AGAIN_TAKES_ANSWER_BACK"]
 fn a_syn_sent_again_takes_no_answer_back() {
     let ends = TO_SERVICE;
     let again = send(ends, Ingress, What::Tcp(SYN, -1, 0, 0));
@@ -89,7 +84,6 @@ fn a_syn_sent_again_takes_no_answer_back() {
 }
 
 #[test]
-#[ignore = "known::SILENT_END_IS_QUOTED"]
 fn an_end_that_has_not_spoken_is_not_quoted() {
     // The acknowledgement is the remote's own word: it must not be what makes its errors pass.
     let middle = send(TO_SERVICE, Ingress, What::Tcp(ACK, 0, 0, 0));
@@ -99,7 +93,6 @@ fn an_end_that_has_not_spoken_is_not_quoted() {
 }
 
 #[test]
-#[ignore = "known::DROPPED_BYTES_COMPLETE"]
 fn a_denied_first_fragment_completes_nothing() {
     let to = |local_port, flags| {
         let ends = Ends { local_port, ..TO_SERVICE };
@@ -111,7 +104,6 @@ fn a_denied_first_fragment_completes_nothing() {
 }
 
 #[test]
-#[ignore = "known::QUOTED_FRAGMENT_OF_ODD_LENGTH"]
 fn a_quoted_fragment_may_be_cut_anywhere() {
     for v6 in [false, true] {
         for length in [8, 12] {
