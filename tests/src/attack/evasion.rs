@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// does that.
 const FIREWALL6: usize = 38;
 const IMPLEMENTATION6: usize = 57;
-const CASE_SECONDS: &str = "15";
+const CASE_SECONDS: &str = "50";
 /// Hosts that attack at once.
 const ATTACKERS: [&str; 20] = [
     "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10", "a11", "a12", "a13", "a14",
@@ -110,7 +110,7 @@ fn play(
     let server = net.host("server").v6().to_string();
     let one = |attacker: &str, case: usize| -> Result<Vec<String>> {
         let mut command = net.host(attacker).ns().command("timeout");
-        // Enough for every packet to be sent. Other signals are held back while the suite runs.
+        // Ten times what a case takes. Other signals are held back while the suite runs.
         command.args(["--signal=KILL", CASE_SECONDS, tool]).args(options);
         command.args(["eth0", &server]).args(behind).arg(case.to_string());
         // Its exit code says nothing.
