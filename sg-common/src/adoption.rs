@@ -68,7 +68,11 @@ impl<P: ?Sized, T: Tables> Judging<'_, P, T, false> {
                 self.enter_adopted(adoption, work)
             }
             ADD if self.is_known(work) => Adopted::Known,
-            ADD => self.enter_adopted(adoption, work),
+            ADD => {
+                // What has expired, but was not yet taken out.
+                self.forget(work);
+                self.enter_adopted(adoption, work)
+            }
             _ => Adopted::Refused,
         }
     }
@@ -108,19 +112,19 @@ impl<P: ?Sized, T: Tables> Judging<'_, P, T, false> {
             None if self.has(InterfaceFlags::CUT_LIVE_FLOWS) => return Adopted::Cut,
             None => Adopted::Kept,
         };
-        match reclaim::insert(self.tables, work, self.now, self.interface.flow_limit) {
+        match reclaim::insert(self.tables, work, self.now, self.interface) {
             Ok(()) => result,
-            Err(TableError::Full) => Adopted::Full,
+            Err(TableError::Full | TableError::Exists) => Adopted::Full,
             Err(TableError::Limit) => Adopted::Limit,
         }
     }
 
     #[inline(always)]
-    fn forget<A: Address>(&self, work: &Work<A>)
+    fn forget<A: Address>(&self, work: &mut Work<A>)
     where
         T: AddressTables<A>,
     {
-        reclaim::remove(self.tables, &work.key);
+        reclaim::remove(self.tables, work);
         self.tables.remove_opening(Direction::Ingress, &work.key);
         self.tables.remove_opening(Direction::Egress, &work.key);
     }

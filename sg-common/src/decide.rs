@@ -109,6 +109,11 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         T: AddressTables<A>,
     {
         let read = self.read_header(offset, work).and_then(|()| self.read_transport(work));
+        if read.is_err()
+            && matches!((work.known, work.header.part()), (Known::Network, Part::First))
+        {
+            self.refuse_first(work);
+        }
         let outcome = match read.and_then(|()| self.datagram(work)) {
             Ok(outcome) => outcome,
             Err(reason) => Outcome::without_rule(reason),

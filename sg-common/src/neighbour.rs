@@ -75,7 +75,8 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         if !EGRESS || !self.checks_source() {
             return true;
         }
-        let may_ask = !is_probe || target.is_link_local() || self.is_own(target);
+        let may_have = target.is_link_local() && self.link_local_is_legal(target);
+        let may_ask = !is_probe || may_have || self.is_own(target);
         may_ask && self.tells_own_mac(header, nd::NEIGHBOUR)
     }
 
@@ -94,7 +95,9 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         if !self.checks_source() {
             return true;
         }
-        let is_senders = target.is_link_local() && target.widen() == header.source.widen();
+        let is_senders = target.is_link_local()
+            && target.widen() == header.source.widen()
+            && self.link_local_is_legal(target);
         (is_senders || self.is_own(target)) && self.tells_own_mac(header, nd::NEIGHBOUR)
     }
 

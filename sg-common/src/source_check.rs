@@ -30,8 +30,8 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         if is_nobodys(source) {
             return false;
         }
-        let configuring =
-            source.is_unspecified() || matches!(A::FAMILY, Family::V6) && source.is_link_local();
+        let link_local = matches!(A::FAMILY, Family::V6) && source.is_link_local();
+        let configuring = source.is_unspecified() || link_local && self.link_local_is_legal(source);
         match Self::DIRECTION {
             // Asking whether an address is free is not claiming it.
             Direction::Ingress => source.is_unspecified() || !self.is_own(source),
@@ -49,6 +49,18 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         is_unicast(local) && (!self.checks_source() || self.is_own(local))
     }
 
+    /// Whether a workload may have this link-local address: where its MAC address is given, the one made from
+    /// that (RFC 4291, appendix A), or one in the policy.
+    #[inline(always)]
+    pub(crate) fn link_local_is_legal<A: Address>(&self, address: A) -> bool
+    where
+        T: AddressTables<A>,
+    {
+        !self.has(InterfaceFlags::MAC)
+            || is_made_from(address, self.interface.mac)
+            || self.is_own(address)
+    }
+
     /// Whether a frame from a workload carries the MAC address it must, where one is given.
     #[inline(always)]
     pub(crate) fn mac_is_legal(&self, mac: [u8; 6]) -> bool {
@@ -57,6 +69,13 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
             || !self.has(InterfaceFlags::MAC)
             || self.interface.mac == mac
     }
+}
+
+#[inline(always)]
+fn is_made_from<A: Address>(address: A, mac: [u8; 6]) -> bool {
+    let [a, b, c, d, e, f] = mac;
+    let made = [0, u32::from_ne_bytes([a ^ 2, b, c, 0xff]), u32::from_ne_bytes([0xfe, d, e, f])];
+    address.widen()[0] == u32::from_ne_bytes([0xfe, 0x80, 0, 0]) && address.widen()[1..] == made
 }
 
 /// Whether a host could have the address on a network.

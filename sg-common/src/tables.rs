@@ -36,6 +36,8 @@ pub enum TableError {
     Full,
     /// The interface has as many flows as it may have.
     Limit,
+    /// There is such an entry.
+    Exists,
 }
 
 /// A step of the clock's hand: the element it points at is the caller's until the hand comes round again.
@@ -54,7 +56,8 @@ pub trait AddressTables<A: Address> {
     /// Adds an established flow.
     ///
     /// # Errors
-    /// [`TableError::Full`] when there is no room; nothing is evicted.
+    /// [`TableError::Full`] when there is no room; nothing is evicted. [`TableError::Exists`] when there is
+    /// one already; nothing is replaced.
     fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), TableError>;
     /// Removes an established flow; whether it was there.
     fn remove_flow(&self, key: &FlowKey<A>) -> bool;
@@ -86,14 +89,12 @@ pub trait AddressTables<A: Address> {
     fn clock(&self, hand: ClockHand, now: u64, element: &mut ClockEntry<A>) -> bool;
     /// Writes an element of the reclaiming clock.
     fn set_clock(&self, hand: ClockHand, deadline: u64, key: &FlowKey<A>);
-    /// Moves the hand by one and returns where it stood.
-    fn advance_clock(&self) -> ClockHand;
+    /// Moves the hand of the interface in this slot by one, over its own elements, and returns where it stood.
+    fn advance_clock(&self, slot: u16, interface: &InterfaceVersion) -> ClockHand;
     /// Adds to the number of established flows of other protocols than TCP and returns it as it was.
     fn add_others(&self, delta: i64) -> i64;
-    /// How many established flows of other protocols than TCP there may be.
-    fn others_limit(&self) -> i64;
-    /// Adds to the number of established flows of the interface in this slot and returns it as it was.
-    fn add_flows(&self, slot: u16, delta: i64) -> i64;
+    /// How many established flows the table has room for.
+    fn room(&self) -> u32;
 
     /// Class slot of one address of the attachment's VPC, from `hosts`.
     fn host_class(&self, address: A) -> Option<u32>;

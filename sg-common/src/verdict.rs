@@ -168,7 +168,7 @@ impl From<crate::TableError> for Reason {
     #[inline(always)]
     fn from(error: crate::TableError) -> Self {
         match error {
-            crate::TableError::Full => Self::TableFull,
+            crate::TableError::Full | crate::TableError::Exists => Self::TableFull,
             crate::TableError::Limit => Self::FlowLimit,
         }
     }

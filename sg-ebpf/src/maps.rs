@@ -55,16 +55,12 @@ pub(crate) static FRAGMENTS_V6: LruHashMap<FlowKey<V6>, Datagram> = LruHashMap::
 pub(crate) static CLOCK_V4: Array<ClockEntry<V4>> = Array::pinned(1, 0);
 #[map]
 pub(crate) static CLOCK_V6: Array<ClockEntry<V6>> = Array::pinned(1, 0);
-/// Where the hands of the two clocks stand: IPv4, IPv6.
+/// Where the hands of each interface stand: IPv4, IPv6 in turn.
 #[map]
 pub(crate) static HANDS: Array<Counter64> = Array::pinned(2, 0);
 /// Established flows of other protocols than TCP: IPv4, IPv6.
 #[map]
 pub(crate) static OTHERS: Array<Counter64> = Array::pinned(2, 0);
-/// Established flows of each interface: IPv4, IPv6 in turn.
-#[map]
-pub(crate) static FLOWS_OF: Array<Counter64> = Array::pinned(2, 0);
-
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(1, 0);
 #[map]

@@ -1,6 +1,6 @@
 //! The engine's tables on BPF maps.
 
-use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::maps::lpm_trie::Key;
 use sg_common::abi::{
     AddressKey, ClassWord, ClockEntry, Counter, Datagram, DatagramCell, Event, EventKind, Flow,
@@ -60,7 +60,12 @@ macro_rules! address_tables {
 
             #[inline(always)]
             fn insert_flow(&self, key: &FlowKey<$address>, flow: &Flow) -> Result<(), TableError> {
-                retry(|| maps::$flows.insert(key, flow, u64::from(BPF_ANY)))
+                match retry(|| maps::$flows.insert(key, flow, u64::from(BPF_NOEXIST))) {
+                    Err(TableError::Full) if maps::$flows.get_ptr(key).is_some() => {
+                        Err(TableError::Exists)
+                    }
+                    result => result,
+                }
             }
 
             #[inline(always)]
@@ -145,10 +150,13 @@ macro_rules! address_tables {
             }
 
             #[inline(always)]
-            fn advance_clock(&self) -> ClockHand {
-                let hand = maps::HANDS.get($index).map_or(0, |hand| hand.fetch_add(1));
-                #[expect(clippy::cast_possible_truncation, reason = "the mask keeps the low bits")]
-                ClockHand(hand as u32 & globals::clock_mask())
+            fn advance_clock(&self, slot: u16, interface: &InterfaceVersion) -> ClockHand {
+                let hand = maps::HANDS
+                    .get(u32::from(slot) * 2 + $index)
+                    .map_or(0, |hand| hand.fetch_add(1));
+                #[expect(clippy::cast_possible_truncation, reason = "of a hand that goes round")]
+                let step = (hand as u32).checked_rem(interface.flow_limit).unwrap_or(0);
+                ClockHand(interface.flow_base.wrapping_add(step) & globals::clock_mask())
             }
 
             #[inline(always)]
@@ -160,16 +168,8 @@ macro_rules! address_tables {
             }
 
             #[inline(always)]
-            fn others_limit(&self) -> i64 {
-                i64::from(globals::clock_mask() / 4 + 1)
-            }
-
-            #[inline(always)]
-            fn add_flows(&self, slot: u16, delta: i64) -> i64 {
-                let delta = delta.cast_unsigned();
-                maps::FLOWS_OF
-                    .get(u32::from(slot) * 2 + $index)
-                    .map_or(i64::MAX, |flows| flows.fetch_add(delta).cast_signed())
+            fn room(&self) -> u32 {
+                globals::clock_mask().wrapping_add(1)
             }
 
             #[inline(always)]

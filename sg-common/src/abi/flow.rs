@@ -298,8 +298,15 @@ impl FlowCell {
         self.set_changed(&self.end[1], before.end[1], flow.end[1], flow.tag);
         self.set_changed(&self.ack[0], before.ack[0], flow.ack[0], flow.tag);
         self.set_changed(&self.ack[1], before.ack[1], flow.ack[1], flow.tag);
-        let is_due = flow.deadline < deadline || flow.deadline > deadline + DEADLINE_GRAIN_NS;
-        if is_due && self.tag() == flow.tag {
+        if flow.deadline < deadline {
+            // Whoever ends the flow must have his way; whoever only uses it may be late.
+            if self.tag() == flow.tag && !self.deadline.exchange(deadline, flow.deadline) {
+                let now = self.deadline.get();
+                if self.tag() == flow.tag {
+                    let _third_packet = self.deadline.exchange(now, flow.deadline);
+                }
+            }
+        } else if flow.deadline > deadline + DEADLINE_GRAIN_NS && self.identity.get() == is {
             let _stored = self.deadline.exchange(deadline, flow.deadline);
         }
     }

@@ -96,8 +96,11 @@ pub struct InterfaceVersion {
     /// Rises when a change narrows what the interface lets through: flows judged under another one are
     /// judged again where they must be.
     pub epoch: u16,
-    /// Established flows that the interface may have, per address family.
+    /// Established flows that the interface may have, per address family: its elements of the reclaiming
+    /// clock.
     pub flow_limit: u32,
+    /// The first of these elements.
+    pub flow_base: u32,
 }
 
 impl InterfaceVersion {
@@ -113,8 +116,6 @@ impl InterfaceVersion {
 pub struct Interface {
     /// The two versions; the generation's lowest bit selects.
     pub versions: [InterfaceVersion; 2],
-    /// Zero.
-    pub padding: [u8; 8],
 }
 
 /// Value of `permits`: a rule, and whether AWS would leave the flow untracked that it opens.

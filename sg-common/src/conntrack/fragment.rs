@@ -11,6 +11,7 @@ use crate::conntrack::key::ends;
 use crate::judging::Judging;
 use crate::permit::Question;
 use crate::verdict::Outcome;
+use crate::wire::ip::IpHeader;
 use crate::wire::transport::{Transport, header_length, shortest_header};
 use crate::work::Work;
 use crate::{Address, AddressTables, Be16, Direction, Family, Packet, Reason, Tables, Verdict};
@@ -46,22 +47,44 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         let headers = u32::try_from(headers).unwrap_or(u32::MAX);
         self.datagram_key(work);
         let known = self.known(work).is_some();
-        let old = &work.datagram;
-        // A first that was dropped has reached nobody: nothing can be put together with it.
-        let denied = old.verdict == DatagramVerdict::Denied as u32;
-        if !known || denied || old.is_complete() {
+        if !known {
             self.forget_datagram(work);
-        } else {
-            let other = old.first != 0 && old.first != first;
-            let touched = old.lowest != 0 && old.lowest < headers;
-            if other || touched || old.verdict == DatagramVerdict::Poisoned as u32 {
-                return Err(self.poison(work));
-            }
+        }
+        let old = &work.datagram;
+        // A first that was dropped has reached nobody, and what is complete is put together: neither stands
+        // in another's way. What has passed behind it is remembered all the same.
+        let denied = old.verdict == DatagramVerdict::Denied as u32;
+        let complete = old.is_complete();
+        let other = old.first != 0 && old.first != first && !denied && !complete;
+        let touched = old.lowest != 0 && old.lowest < headers;
+        if other || touched || old.verdict == DatagramVerdict::Poisoned as u32 {
+            return Err(self.poison(work));
+        }
+        if complete {
+            work.datagram.seen = 0;
+            work.datagram.total = 0;
+            work.datagram.deadline = self.now + reassembly(A::FAMILY);
         }
         work.datagram.first = first;
         work.datagram.headers = headers;
-        Self::see(work);
         Ok(())
+    }
+
+    /// Remembers a first fragment whose transport header cannot be read: what follows it is dropped too.
+    #[inline(never)]
+    pub(crate) fn refuse_first<A: Address>(&self, work: &mut Work<A>)
+    where
+        T: AddressTables<A>,
+    {
+        self.datagram_key(work);
+        if self.known(work).is_none() {
+            self.forget_datagram(work);
+            if !self.is_hopeful(work) {
+                return;
+            }
+            self.datagram_key(work);
+        }
+        let _reason = self.poison(work);
     }
 
     /// Remembers what became of a first fragment.
@@ -74,6 +97,12 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         let allowed = matches!(decision.verdict(), Verdict::Allow);
         let verdict = if allowed { DatagramVerdict::Allowed } else { DatagramVerdict::Denied };
         let was_pending = work.datagram.verdict == DatagramVerdict::Pending as u32;
+        if allowed {
+            Self::see(work);
+        } else if work.datagram.verdict == 0 && !self.is_hopeful(work) {
+            // Nothing of it can pass anyway; an entry would only push another out.
+            return;
+        }
         work.datagram.verdict = verdict as u32;
         work.datagram.rule = decision.rule;
         self.datagram_key(work);
@@ -96,17 +125,11 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
     {
         self.datagram_key(work);
         let offset = u32::from(work.header.fragment_offset);
-        let known = self.known(work);
-        let shortest =
-            usize::from(work.header.fragment_offset) < shortest_header(work.header.protocol);
-        if shortest || known.is_some() && work.datagram.first != 0 && offset < work.datagram.headers
+        let cell = self.known(work)?;
+        if is_in_header(&work.header) || work.datagram.first != 0 && offset < work.datagram.headers
         {
-            if known.is_none() {
-                self.forget_datagram(work);
-            }
             return Some(Outcome::without_rule(self.poison(work)));
         }
-        let cell = known?;
         Some(match DatagramVerdict::from_number(work.datagram.verdict) {
             Some(DatagramVerdict::Allowed | DatagramVerdict::Pending) => {
                 Self::see(work);
@@ -131,6 +154,11 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         if !self.some_rule_might_allow(work, remote) {
             return Reason::FragmentDenied;
         }
+        if is_in_header(&work.header) {
+            self.forget_datagram(work);
+            self.datagram_key(work);
+            return self.poison(work);
+        }
         if !self.claim_pending(work) {
             return Reason::FragmentLimit;
         }
@@ -143,6 +171,21 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
             Ok(()) => Reason::Fragment,
             Err(_full) => Reason::FragmentLimit,
         }
+    }
+
+    /// Whether anything of the datagram at hand could pass: [`Self::some_rule_might_allow`], from a source that may
+    /// send.
+    #[inline(always)]
+    fn is_hopeful<A: Address>(&self, work: &mut Work<A>) -> bool
+    where
+        T: AddressTables<A>,
+    {
+        let (local, remote) = ends(Self::DIRECTION, &work.header);
+        let datagram = work.datagram;
+        let hopeful =
+            self.source_is_legal(local, remote) && self.some_rule_might_allow(work, remote);
+        work.datagram = datagram;
+        hopeful
     }
 
     /// Whether some port would do, or fragments have passed between these ends before: those of an answer
@@ -219,10 +262,14 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
     where
         T: AddressTables<A>,
     {
+        let was_pending = work.datagram.verdict == DatagramVerdict::Pending as u32;
         work.datagram.verdict = DatagramVerdict::Poisoned as u32;
         work.datagram.tag = work.datagram_key.tag();
         // Without room this fragment is dropped all the same.
         let _no_room = self.tables.insert_datagram(&work.datagram_key, &work.datagram);
+        if was_pending {
+            self.release_pending(work);
+        }
         Reason::FragmentPoisoned
     }
 
@@ -324,6 +371,12 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
             key.protocol = 0;
         }
     }
+}
+
+/// Whether a later fragment lies where the shortest header of its protocol is.
+#[inline(always)]
+fn is_in_header<A>(header: &IpHeader<A>) -> bool {
+    usize::from(header.fragment_offset) < shortest_header(header.protocol)
 }
 
 /// Datagrams of both directions may have the same identification.

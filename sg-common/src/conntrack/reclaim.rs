@@ -1,11 +1,12 @@
 //! Room in the flow table without a process that sweeps it.
 //!
-//! Beside `flows` stands an array with an element per possible flow: {deadline, key}. Whoever inserts a
-//! flow moves a shared hand over it and takes the first element whose owner is dead. An element whose
+//! Beside `flows` stands an array with an element per possible flow: {deadline, key}. Each interface has a
+//! part of it to itself, and so a number of flows that no other can take. Whoever inserts a flow moves the
+//! interface's hand over that part and takes the first element whose owner is dead. An element whose
 //! deadline lies ahead costs no hash lookup; one whose owner turns out alive gets its owner's deadline.
 //! The hand gives each element to one caller per round, so no two flows ever share one.
 
-use crate::abi::{ClockEntry, FlowKey};
+use crate::abi::{ClockEntry, FlowKey, InterfaceVersion};
 use crate::conntrack::track::ended;
 use crate::wire::ip;
 use crate::work::Work;
@@ -17,33 +18,39 @@ use crate::{Address, AddressTables, ClockHand, TableError, Tables};
 const ROUNDS: u32 = 4;
 const PROBES: u32 = 8;
 
-/// Moves the flow in hand among the established ones, of which its interface may have `limit`.
+/// Moves the flow in hand among the established ones.
 #[inline(always)]
 pub(crate) fn insert<A: Address, T: Tables + AddressTables<A>>(
     tables: &T,
     work: &mut Work<A>,
     now: u64,
-    limit: u32,
+    interface: &InterfaceVersion,
 ) -> Result<(), TableError> {
-    // Claimed before the limits are asked, so that they count the living alone.
-    let hand = claim(tables, work, now).ok_or(TableError::Full)?;
-    let other = work.key.protocol != ip::TCP;
-    let others = if other { AddressTables::<A>::add_others(tables, 1) } else { 0 };
-    let flows = AddressTables::<A>::add_flows(tables, work.key.slot.get(), 1);
-    let placed = if other && others >= AddressTables::<A>::others_limit(tables) {
+    let room = AddressTables::<A>::room(tables);
+    let Some(hand) = claim(tables, work, now, interface) else {
+        let is_whole_table = interface.flow_limit >= room;
+        return Err(if is_whole_table { TableError::Full } else { TableError::Limit });
+    };
+    if work.key.protocol == ip::TCP {
+        return known_is_fine(place(tables, work, hand));
+    }
+    // A quarter of the table at most, so that datagrams leave room for connections.
+    let others = AddressTables::<A>::add_others(tables, 1);
+    let placed = if others > i64::from(room / 4) {
         Err(TableError::Full)
-    } else if flows >= limit.into() {
-        Err(TableError::Limit)
     } else {
         place(tables, work, hand)
     };
     if placed.is_err() {
-        if other {
-            AddressTables::<A>::add_others(tables, -1);
-        }
-        AddressTables::<A>::add_flows(tables, work.key.slot.get(), -1);
+        AddressTables::<A>::add_others(tables, -1);
     }
-    placed
+    known_is_fine(placed)
+}
+
+/// Another processor was quicker: the flow is where it should be.
+#[inline(always)]
+fn known_is_fine(placed: Result<(), TableError>) -> Result<(), TableError> {
+    if matches!(placed, Err(TableError::Exists)) { Ok(()) } else { placed }
 }
 
 #[inline(always)]
@@ -58,16 +65,29 @@ fn place<A: Address, T: Tables + AddressTables<A>>(
     Ok(())
 }
 
-/// Takes a flow out of the established ones. Its element is found unowned when the hand comes by.
-#[inline(always)]
-pub(crate) fn remove<A: Address, T: Tables + AddressTables<A>>(tables: &T, key: &FlowKey<A>) {
-    // Two processors may both find a flow dead: only the one that removes it counts it.
-    if tables.remove_flow(key) {
-        AddressTables::<A>::add_flows(tables, key.slot.get(), -1);
-        if key.protocol != ip::TCP {
-            AddressTables::<A>::add_others(tables, -1);
-        }
+/// Takes the flow of the key in hand out of the established ones, and gives its element back: it may be days
+/// until the deadline in it has passed. Off the fast path, with a stack frame of its own.
+#[inline(never)]
+pub(crate) fn remove<A: Address, T: Tables + AddressTables<A>>(tables: &T, work: &mut Work<A>) {
+    let Some(cell) = tables.flow(&work.key) else { return };
+    let hand = ClockHand(cell.clock_slot());
+    if take_out(tables, &work.key)
+        && tables.clock(hand, u64::MAX, &mut work.element)
+        && work.element.key == work.key
+    {
+        tables.set_clock(hand, 0, &work.key);
     }
+}
+
+/// Takes a flow out; whether it was there. Two processors may both find a flow dead: only the one that
+/// removes it counts it.
+#[inline(always)]
+fn take_out<A: Address, T: Tables + AddressTables<A>>(tables: &T, key: &FlowKey<A>) -> bool {
+    let removed = tables.remove_flow(key);
+    if removed && key.protocol != ip::TCP {
+        AddressTables::<A>::add_others(tables, -1);
+    }
+    removed
 }
 
 /// Lets the hand look at a flow that has closed as soon as it may go.
@@ -87,9 +107,10 @@ fn claim<A: Address, T: Tables + AddressTables<A>>(
     tables: &T,
     work: &mut Work<A>,
     now: u64,
+    interface: &InterfaceVersion,
 ) -> Option<ClockHand> {
     for _ in 0..ROUNDS {
-        let Some(hand) = passed(tables, work, now) else { continue };
+        let Some(hand) = passed(tables, work, now, interface) else { continue };
         if work.element.deadline == 0 {
             return Some(hand);
         }
@@ -107,9 +128,11 @@ fn passed<A: Address, T: Tables + AddressTables<A>>(
     tables: &T,
     work: &mut Work<A>,
     now: u64,
+    interface: &InterfaceVersion,
 ) -> Option<ClockHand> {
     for _ in 0..PROBES {
-        let hand = AddressTables::<A>::advance_clock(tables);
+        let slot = work.key.slot.get();
+        let hand = AddressTables::<A>::advance_clock(tables, slot, interface);
         if tables.clock(hand, now, &mut work.element) {
             return Some(hand);
         }
@@ -136,6 +159,6 @@ fn still_owned<A: Address, T: Tables + AddressTables<A>>(
     if !cell.is_closed() {
         ended(tables, &element.key, &cell, now);
     }
-    remove(tables, &element.key);
+    let _by_another = take_out(tables, &element.key);
     None
 }

@@ -55,7 +55,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
         T: AddressTables<A>,
     {
         if work.replaces {
-            reclaim::remove(self.tables, &work.key);
+            reclaim::remove(self.tables, work);
         }
         work.flow = match &work.transport {
             Transport::Tcp(segment) => tcp::open(Self::DIRECTION, segment),
@@ -129,13 +129,13 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
             if !matches!(state, FlowState::Closed) {
                 ended(self.tables, &work.key, &cell, self.now);
             }
-            reclaim::remove(self.tables, &work.key);
+            reclaim::remove(self.tables, work);
             return None;
         }
         if self.is_doubtful(&work.flow) {
             let standing = self.judge_again(work);
             if matches!(standing, Standing::Revived) && is_syn(&work.transport) {
-                reclaim::remove(self.tables, &work.key);
+                reclaim::remove(self.tables, work);
                 return None;
             }
             self.refresh(work);
@@ -153,7 +153,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
                 Reopening::No => tcp::advance(&mut work.flow, Self::DIRECTION, segment),
                 Reopening::ToBeJudged => return None,
                 Reopening::AfterClose => {
-                    reclaim::remove(self.tables, &work.key);
+                    reclaim::remove(self.tables, work);
                     return None;
                 }
             },
@@ -255,7 +255,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
     where
         T: AddressTables<A>,
     {
-        match reclaim::insert(self.tables, work, self.now, self.interface.flow_limit) {
+        match reclaim::insert(self.tables, work, self.now, self.interface) {
             Ok(()) => self.tables.remove_opening(opener, &work.key),
             // Refused now, so that both ends learn of it; other protocols go on where they are.
             Err(error) if work.key.protocol == ip::TCP => {

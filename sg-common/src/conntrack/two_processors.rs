@@ -68,3 +68,13 @@ fn a_recycled_datagram_is_left_alone() {
     cell.commit(&Datagram { tag: 1, verdict: 2, first: 9, deadline: 9, ..Datagram::default() });
     assert_eq!(cell.snapshot(), denied);
 }
+
+#[test]
+fn a_packet_does_not_lengthen_what_another_closed() {
+    let cell = cell();
+    let open = cell.snapshot();
+    cell.commit(&open, &Flow { state: FlowState::Closed as u8, deadline: 30 << 30, ..open });
+    cell.commit(&open, &Flow { deadline: 432_000 << 30, ..open });
+    let now = cell.snapshot();
+    assert_eq!((now.state, now.deadline), (FlowState::Closed as u8, 30 << 30));
+}

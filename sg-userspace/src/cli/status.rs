@@ -7,7 +7,7 @@ use super::{Exit, Format, Global, output};
 use crate::compile::{InterfaceSpec, Origin, TableSpec};
 use crate::kernel::adopt::Adoption;
 use crate::kernel::live::{AttachedDevice, Live};
-use crate::kernel::read::{self, HookStatus, ReasonCount, TableFill};
+use crate::kernel::read::{self, FlowRecord, HookStatus, ReasonCount, TableFill};
 use crate::kernel::stream::{self, StreamTotals};
 use crate::kernel::{Device, KernelError, Paths, require_root};
 
@@ -80,8 +80,8 @@ struct InterfaceStatus {
     infrastructure: Vec<Entry>,
     /// Whether sources are checked.
     source_dest_check: bool,
-    /// Established flows, IPv4 and IPv6. The dead count until their place is reused.
-    established_flows: [u64; 2],
+    /// Established flows, IPv4 and IPv6.
+    established_flows: [usize; 2],
     /// How many there may be in each family.
     max_flows: u32,
     /// Flows alive now that were open before it was attached.
@@ -180,13 +180,19 @@ fn interfaces(paths: &Paths, live: &Live) -> Result<Vec<InterfaceStatus>, Kernel
                 groups: spec.groups.clone(),
                 infrastructure: infrastructure(&live.tables, spec),
                 source_dest_check: has_flag(spec, INFRASTRUCTURE_FLAGS),
-                established_flows: read::established_flows(paths, slot)?,
+                established_flows: [true, false].map(|v4| established(&flows, slot, v4)),
                 max_flows: spec.version.flow_limit,
                 adopted_flows: flows.iter().filter(|one| one.adopted && one.slot == slot).count(),
                 counters: read::counters(paths, slot)?,
             })
         })
         .collect()
+}
+
+fn established(flows: &[FlowRecord], slot: u16, v4: bool) -> usize {
+    let of =
+        |flow: &&FlowRecord| flow.established && flow.slot == slot && flow.local.is_ipv4() == v4;
+    flows.iter().filter(of).count()
 }
 
 fn has_flag(spec: &InterfaceSpec, bit: usize) -> bool {

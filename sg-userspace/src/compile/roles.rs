@@ -256,6 +256,7 @@ fn version(policy: &Policy, interface: &Interface, number: u32) -> InterfaceVers
         udp_stream: seconds(tracking.udp_stream),
         mac: interface.mac.unwrap_or_default(),
         epoch: 0,
+        flow_base: 0,
         flow_limit: tracking.max_flows.unwrap_or(InterfaceVersion::SHARED_FLOWS),
     }
 }

@@ -41,6 +41,7 @@ pub(crate) struct VersionDef {
     mac: [u8; 6],
     epoch: u16,
     flow_limit: u32,
+    flow_base: u32,
 }
 
 /// A map as a list of pairs.

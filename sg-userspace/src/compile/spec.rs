@@ -199,17 +199,32 @@ impl TableSpec {
         }
     }
 
-    /// Shares a flow table out among the interfaces whose limit the policy leaves open, so that none can
-    /// starve another.
+    /// Gives every interface a part of the flow table of its own, so that none can starve another: what the
+    /// policy says, and to the others equal shares of the rest. Whether it all fits is for the caller to see.
     pub fn share_flows(&mut self, flows: u32) {
-        let interfaces = u32::try_from(self.interfaces.len()).unwrap_or(u32::MAX).max(1);
-        let share = (flows / interfaces).max(1);
+        let limits = self.interfaces.values().map(|interface| interface.version.flow_limit);
+        let (shared, given): (Vec<u32>, Vec<u32>) =
+            limits.partition(|&limit| limit == InterfaceVersion::SHARED_FLOWS);
+        let taken = given.iter().fold(0_u32, |sum, &limit| sum.saturating_add(limit));
+        let sharers = u32::try_from(shared.len()).unwrap_or(u32::MAX).max(1);
+        let share = (flows.saturating_sub(taken) / sharers).max(1);
+        let mut base = 0_u32;
         for interface in self.interfaces.values_mut() {
-            let limit = &mut interface.version.flow_limit;
-            if *limit == InterfaceVersion::SHARED_FLOWS {
-                *limit = share;
+            let version = &mut interface.version;
+            if version.flow_limit == InterfaceVersion::SHARED_FLOWS {
+                version.flow_limit = share;
             }
+            version.flow_base = base;
+            base = base.saturating_add(version.flow_limit);
         }
+    }
+
+    /// How many flows the interfaces' parts of the table are together.
+    #[must_use]
+    pub fn shared_flows(&self) -> usize {
+        let limits =
+            self.interfaces.values().map(|interface| interface.version.flow_limit as usize);
+        limits.sum()
     }
 
     /// The slot of the interface with this name.

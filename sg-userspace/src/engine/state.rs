@@ -54,10 +54,9 @@ pub struct FamilyState<A> {
     pub(super) opening: [RefCell<Lru<FlowKey<A>, SharedFlow>>; 2],
     pub(super) fragments: RefCell<Lru<FlowKey<A>, Rc<DatagramCell>>>,
     pub(super) clock: RefCell<Vec<ClockEntry<A>>>,
-    pub(super) hand: Cell<u32>,
+    /// Where the hand of each interface stands, by its slot.
+    pub(super) hands: RefCell<HashMap<u16, u32>>,
     pub(super) others: Cell<i64>,
-    /// Established flows of each interface, by its slot.
-    pub(super) flows_of: RefCell<HashMap<u16, i64>>,
 }
 
 impl State {
@@ -84,22 +83,19 @@ impl<A: Copy + Eq + std::hash::Hash + Default> FamilyState<A> {
             opening: [opening(), opening()],
             fragments: RefCell::new(Lru::new(limits.fragments)),
             clock: RefCell::new(vec![nobody; elements]),
-            hand: Cell::new(0),
+            hands: RefCell::default(),
             others: Cell::new(0),
-            flows_of: RefCell::default(),
         }
     }
 
     pub(super) fn forget(&self) {
-        let Self { flows, opening, fragments, clock, hand, others, flows_of, .. } =
-            Self::new(self.limits);
+        let Self { flows, opening, fragments, clock, hands, others, .. } = Self::new(self.limits);
         self.flows.swap(&flows);
         self.opening.iter().zip(&opening).for_each(|(own, empty)| own.swap(empty));
         self.fragments.swap(&fragments);
         self.clock.swap(&clock);
-        self.hand.swap(&hand);
+        self.hands.swap(&hands);
         self.others.swap(&others);
-        self.flows_of.swap(&flows_of);
     }
 
     /// The clock's element at a position of the hand.

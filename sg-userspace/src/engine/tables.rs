@@ -194,7 +194,10 @@ impl<A: HostFamily> AddressTables<A> for HostTables<'_> {
     fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), TableError> {
         let state = A::state(&self.state);
         let mut flows = state.flows.borrow_mut();
-        if flows.len() >= state.limits.flows && !flows.contains_key(key) {
+        if flows.contains_key(key) {
+            return Err(TableError::Exists);
+        }
+        if flows.len() >= state.limits.flows {
             return Err(TableError::Full);
         }
         flows.insert(*key, Rc::new(FlowCell::new(flow)));
@@ -250,12 +253,13 @@ impl<A: HostFamily> AddressTables<A> for HostTables<'_> {
         state.clock.borrow_mut()[element] = ClockEntry { deadline, key: *key };
     }
 
-    fn advance_clock(&self) -> ClockHand {
+    fn advance_clock(&self, slot: u16, interface: &InterfaceVersion) -> ClockHand {
         let state = A::state(&self.state);
-        let hand = state.hand.get();
-        let mask = state.limits.clock - 1;
-        state.hand.set(hand.wrapping_add(1) & mask);
-        ClockHand(hand & mask)
+        let mut hands = state.hands.borrow_mut();
+        let hand = hands.entry(slot).or_default();
+        let step = *hand % interface.flow_limit.clamp(1, state.limits.clock);
+        *hand = hand.wrapping_add(1);
+        ClockHand(interface.flow_base.wrapping_add(step) & (state.limits.clock - 1))
     }
 
     fn add_others(&self, delta: i64) -> i64 {
@@ -263,14 +267,8 @@ impl<A: HostFamily> AddressTables<A> for HostTables<'_> {
         others.replace(others.get() + delta)
     }
 
-    fn others_limit(&self) -> i64 {
-        i64::from((A::state(&self.state).limits.clock - 1) / 4 + 1)
-    }
-
-    fn add_flows(&self, slot: u16, delta: i64) -> i64 {
-        let mut flows_of = A::state(&self.state).flows_of.borrow_mut();
-        let flows = flows_of.entry(slot).or_default();
-        std::mem::replace(flows, *flows + delta)
+    fn room(&self) -> u32 {
+        A::state(&self.state).limits.clock
     }
 
     fn host_class(&self, address: A) -> Option<u32> {

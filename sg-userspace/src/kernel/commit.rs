@@ -65,6 +65,7 @@ pub(super) fn check_capacity(
     let fresh = inserts.saturating_sub(slots.free.len());
     for (map, needed, room, option) in [
         ("INTERFACES", added.interfaces, sizes.interfaces, "interfaces"),
+        ("FLOWS", new.shared_flows(), sizes.flows, "flows"),
         ("CLASSES", slots.next as usize + fresh, sizes.classes, "addresses"),
         ("PERMITS", before.permits + changes.add_permits.len(), sizes.permits, "permits"),
         ("HOSTS_V4", before.hosts_v4 + changes.v4.hosts.insert.len(), sizes.hosts, "members"),
@@ -224,8 +225,7 @@ fn set_interface(
     versions: [InterfaceVersion; 2],
 ) -> Result<(), KernelError> {
     let failed = |e| KernelError::map("write", "INTERFACES", e);
-    let Abi(now) = maps.interfaces.get(&slot.into(), 0).map_err(failed)?;
-    let interface = Interface { versions, ..now };
+    let interface = Interface { versions };
     maps.interfaces.set(slot.into(), Abi(interface), 0).map_err(failed)
 }
 

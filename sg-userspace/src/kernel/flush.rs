@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::maps::{Array, MapData};
-use sg_common::abi::FlowKey;
+use sg_common::abi::{ClockEntry, FlowKey};
 
 use super::maps::{self, FlowMaps, Hash};
 use super::pod::Abi;
@@ -20,20 +20,27 @@ pub fn flows_at_rest(paths: &Paths) -> Result<(), KernelError> {
 pub(super) fn at_rest(pins: &Path) -> Result<(), KernelError> {
     empty(&mut maps::flows_v4(pins)?)?;
     empty(&mut maps::flows_v6(pins)?)?;
-    // Elements of the clock whose flow is gone are free to whoever comes by.
-    for name in ["OTHERS", "FLOWS_OF"] {
-        let mut counts: Array<MapData, u64> = maps::open(pins, name)?;
-        for index in 0..counts.len() {
-            counts.set(index, 0, 0).map_err(|e| KernelError::map("write", name, e))?;
-        }
+    let mut others: Array<MapData, u64> = maps::open(pins, "OTHERS")?;
+    for family in 0..others.len() {
+        others.set(family, 0, 0).map_err(|e| KernelError::map("write", "OTHERS", e))?;
     }
     Ok(())
 }
 
-fn empty<A: 'static>(tables: &mut FlowMaps<A>) -> Result<(), KernelError>
+fn empty<A: Copy + 'static>(tables: &mut FlowMaps<A>) -> Result<(), KernelError>
 where
     Abi<FlowKey<A>>: aya::Pod,
+    Abi<ClockEntry<A>>: aya::Pod,
 {
+    let failed = |e| KernelError::map("write", "CLOCK", e);
+    let elements: Vec<u32> =
+        tables.established.iter().filter_map(|flow| Some(flow.ok()?.1.0.clock_slot)).collect();
+    for element in elements {
+        let Abi(owned) = tables.clock.get(&element, 0).map_err(failed)?;
+        // Free to whoever comes by.
+        let free = ClockEntry { deadline: 0, ..owned };
+        tables.clock.set(element, Abi(free), 0).map_err(failed)?;
+    }
     for table in [&mut tables.established, &mut tables.opened_in, &mut tables.opened_out] {
         empty_one(table)?;
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use sg_common::abi::{
-    AddressKey, ClassWord, Counter, Datagram, Flow, FlowKey, HostKey, Interface, PermitKey,
-    StreamCounters,
+    AddressKey, ClassWord, ClockEntry, Counter, Datagram, Flow, FlowKey, HostKey, Interface,
+    PermitKey, StreamCounters,
 };
 use sg_common::{V4, V6};
 
@@ -65,11 +65,13 @@ impl PolicyMaps {
 pub(super) struct FlowMaps<A: 'static>
 where
     Abi<FlowKey<A>>: aya::Pod,
+    Abi<ClockEntry<A>>: aya::Pod,
 {
     pub(super) established: Hash<FlowKey<A>, Abi<Flow>>,
     pub(super) opened_in: Hash<FlowKey<A>, Abi<Flow>>,
     pub(super) opened_out: Hash<FlowKey<A>, Abi<Flow>>,
     pub(super) fragments: Hash<FlowKey<A>, Abi<Datagram>>,
+    pub(super) clock: Array<MapData, Abi<ClockEntry<A>>>,
 }
 
 pub(super) fn flows_v4(pins: &Path) -> Result<FlowMaps<V4>, KernelError> {
@@ -78,6 +80,7 @@ pub(super) fn flows_v4(pins: &Path) -> Result<FlowMaps<V4>, KernelError> {
         opened_in: open(pins, "OPENED_IN_V4")?,
         opened_out: open(pins, "OPENED_OUT_V4")?,
         fragments: open(pins, "FRAGMENTS_V4")?,
+        clock: open(pins, "CLOCK_V4")?,
     })
 }
 
@@ -87,6 +90,7 @@ pub(super) fn flows_v6(pins: &Path) -> Result<FlowMaps<V6>, KernelError> {
         opened_in: open(pins, "OPENED_IN_V6")?,
         opened_out: open(pins, "OPENED_OUT_V6")?,
         fragments: open(pins, "FRAGMENTS_V6")?,
+        clock: open(pins, "CLOCK_V6")?,
     })
 }
 

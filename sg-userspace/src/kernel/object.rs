@@ -160,7 +160,7 @@ impl Object {
             (&["FLOWS_V4", "FLOWS_V6", "CLOCK_V4", "CLOCK_V6"], flows),
             (&["OPENED_IN_V4", "OPENED_IN_V6", "OPENED_OUT_V4", "OPENED_OUT_V6"], opening),
             (&["FRAGMENTS_V4", "FRAGMENTS_V6"], fragments),
-            (&["FLOWS_OF"], interfaces * 2),
+            (&["HANDS"], interfaces * 2),
             (&["COUNTERS"], counters),
             (&["EVENTS"], events),
         ] {

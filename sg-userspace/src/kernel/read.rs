@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
-use aya::maps::{Array, MapData, PerCpuArray};
+use aya::maps::{MapData, PerCpuArray};
 use serde::Serialize;
-use sg_common::abi::{Counter, Flow, FlowFlags, FlowKey, FlowKind, FlowState, counter_index};
+use sg_common::abi::{
+    ClockEntry, Counter, Flow, FlowFlags, FlowKey, FlowKind, FlowState, counter_index,
+};
 use sg_common::{Address, Direction, Reason, V4, V6, Verdict};
 
 use super::hooks::{self, Hook};
@@ -138,6 +140,7 @@ fn collect<A: Address>(
 ) -> Result<(), KernelError>
 where
     Abi<FlowKey<A>>: aya::Pod,
+    Abi<ClockEntry<A>>: aya::Pod,
 {
     let tables = [(&maps.established, true), (&maps.opened_in, false), (&maps.opened_out, false)];
     for (table, established) in tables {
@@ -197,19 +200,6 @@ pub fn monotonic() -> u64 {
         .map_or(0, |now| std::time::Duration::from(now).as_nanos())
         .try_into()
         .unwrap_or(u64::MAX)
-}
-
-/// Established flows of the interface in a slot: IPv4, IPv6.
-///
-/// # Errors
-/// When the map cannot be read.
-pub fn established_flows(paths: &Paths, slot: u16) -> Result<[u64; 2], KernelError> {
-    let map: Array<MapData, u64> = maps::open(&paths.maps(), "FLOWS_OF")?;
-    let of = |family: u32| {
-        map.get(&(u32::from(slot) * 2 + family), 0)
-            .map_err(|e| KernelError::map("read", "FLOWS_OF", e))
-    };
-    Ok([of(0)?, of(1)?])
 }
 
 /// One hook of a device, as `status` shows it.

@@ -56,7 +56,7 @@ fn interfaces(maps: &mut PolicyMaps, tables: &TableSpec, room: u32) -> Result<()
             .and_then(|slot| tables.interfaces.get(&slot))
             .map_or_else(Default::default, |one| one.version);
         if now.versions != [wanted; 2] {
-            let interface = Interface { versions: [wanted; 2], ..now };
+            let interface = Interface { versions: [wanted; 2] };
             maps.interfaces.set(slot, Abi(interface), 0).map_err(failed)?;
         }
     }
