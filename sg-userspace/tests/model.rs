@@ -7,8 +7,6 @@ mod cases;
 mod flows;
 #[path = "model/fragments.rs"]
 mod fragments;
-#[path = "model/known.rs"]
-mod known;
 #[path = "model/lockstep.rs"]
 mod lockstep;
 #[path = "model/naive.rs"]

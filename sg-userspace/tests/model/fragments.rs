@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use sg_common::Direction;
 use sg_userspace::policy::model::Side;
 
-use crate::known;
 use crate::naive::{Expected, Naive};
 use crate::packet::{Packet, Part, Quote};
 use crate::tcp::Answer;
@@ -31,8 +30,6 @@ pub(crate) struct Datagram {
     fate: Fate,
     /// What has passed: first byte, and the one behind the last.
     passed: Vec<(usize, usize)>,
-    /// Bytes that were dropped.
-    dropped: usize,
     /// How long it is, once its last fragment has passed.
     length: Option<usize>,
 }
@@ -60,7 +57,6 @@ impl Datagram {
             id: part.id,
             fate,
             passed: Vec::new(),
-            dropped: 0,
             length: None,
         }
     }
@@ -82,20 +78,23 @@ impl Datagram {
     /// may be taken for one that is missing.
     fn is_complete(&self) -> Answer {
         let Some(length) = self.length else { return Answer::No };
-        if self.fate == Fate::Pending {
+        if !matches!(self.fate, Fate::Judged { allowed: true, .. }) {
             return Answer::No;
         }
         let covers = |byte| self.passed.iter().any(|(first, end)| (*first..*end).contains(&byte));
         let seen = self.passed.iter().map(|(first, end)| end - first).sum::<usize>();
-        let dropped = if known::DROPPED_BYTES_COMPLETE { self.dropped } else { 0 };
-        let delivered = matches!(self.fate, Fate::Judged { allowed: true, .. });
-        if delivered && (0..length).all(covers) {
+        if (0..length).all(covers) {
             Answer::Yes
-        } else if (delivered || known::DROPPED_BYTES_COMPLETE) && seen + dropped >= length {
+        } else if seen >= length {
             Answer::Open
         } else {
             Answer::No
         }
+    }
+
+    /// A first that was dropped has reached nobody: another is judged as if nothing had come.
+    const fn is_denied(&self) -> bool {
+        matches!(self.fate, Fate::Judged { allowed: false, .. })
     }
 }
 
@@ -110,6 +109,7 @@ impl Naive<'_> {
         let lies_in_header =
             |(begin, _): &(usize, usize)| *begin != 0 && *begin < packet.body.header();
         let poisons = match &known.fate {
+            _ if known.is_denied() => Answer::No,
             _ if known.passed.iter().any(lies_in_header) => Answer::Yes,
             Fate::Pending => Answer::No,
             Fate::Poisoned => Answer::Yes,
@@ -202,7 +202,7 @@ impl Naive<'_> {
         } else if told != "malformed" && told != "fragment_poisoned" {
             let header = packet.body.header();
             let fate = Fate::Judged { first: packet.payload(), header, allowed };
-            let old = datagram.filter(|old| old.is_complete() == Answer::No);
+            let old = datagram.filter(|old| !old.is_denied() && old.is_complete() == Answer::No);
             let mut new = old.unwrap_or_else(|| Datagram::new(packet, part, Fate::Pending));
             new.fate = fate;
             datagram = Some(new);
@@ -216,8 +216,6 @@ impl Naive<'_> {
             let (begin, end) = (part.offset.into(), usize::from(part.offset) + part.length);
             if allowed {
                 datagram.passed.push((begin, end));
-            } else {
-                datagram.dropped += part.length;
             }
             if !part.more {
                 datagram.length = Some(end);
@@ -267,11 +265,6 @@ impl Naive<'_> {
         let never = packet.source.is_ipv4() && [SOURCE_QUENCH, REDIRECT].contains(&kind);
         let has_ports =
             quote.length >= 8.min(quote.body.header()) && quote.fragment.unwrap_or_default() == 0;
-        let odd =
-            quote.fragment.is_some() && quote.source.is_ipv6() && !quote.length.is_multiple_of(8);
-        if known::QUOTED_FRAGMENT_OF_ODD_LENGTH && odd {
-            return Answer::Open;
-        }
         if never || !has_ports || quote.source != packet.destination {
             return Answer::No;
         }

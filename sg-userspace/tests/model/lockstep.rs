@@ -8,11 +8,9 @@ use sg_common::{Decision, Direction, LinkLayer, Reason, V4, V6, Verdict};
 use sg_userspace::engine::{Counters, HostFamily, HostTables, Limits};
 
 use crate::flows::{Key, Talk};
-use crate::known;
 use crate::naive::{Expected, Naive};
-use crate::packet::{Body, Packet};
+use crate::packet::Packet;
 use crate::steps::{Step, Talks};
-use crate::tcp::{Kind, kind};
 use crate::world::World;
 
 /// Any time but zero.
@@ -37,10 +35,6 @@ pub(crate) fn run(which: usize, steps: &[Step]) -> Result<(), String> {
             history += &format!("{step:?}\n");
         }
         for (at, packet) in step.packets(&mut talks, time) {
-            let answers = packet.remote().is_loopback() || packet.remote().is_multicast();
-            if known::LOOPBACK_AND_MULTICAST_ANSWER && answers {
-                continue;
-            }
             history += &format!("at {at}: {packet:?}\n");
             lockstep
                 .packet(at, &packet)
@@ -83,9 +77,6 @@ impl<'w> Lockstep<'w> {
     fn packet(&mut self, at: usize, packet: &Packet) -> Result<(), String> {
         let now = self.now;
         self.models.iter_mut().for_each(|model| model.pass(now));
-        if self.models[at].is_undefined(packet) {
-            return Ok(());
-        }
         let expected = self.models[at].expect(packet);
         let before = self.table();
         let frame = packet.frame();
@@ -97,22 +88,13 @@ impl<'w> Lockstep<'w> {
 
         is_as_expected(decision, &expected).map_err(place)?;
         self.is_counted(at, packet.direction, decision.reason, frame.len()).map_err(place)?;
-        let ends_closed = known::DROPPED_SYN_ENDS_CLOSED_FLOW && is_syn(packet);
-        if !ends_closed || !before.values().any(is_closed) {
-            if decision.verdict() == Verdict::Drop && before != after {
-                return Err(place(format!("a drop changes flows: {before:?} to {after:?}")));
-            }
-            nothing_vanished(&before, &after).map_err(place)?;
+        if decision.verdict() == Verdict::Drop && before != after {
+            return Err(place(format!("a drop changes flows: {before:?} to {after:?}")));
         }
+        nothing_vanished(&before, &after).map_err(place)?;
 
-        let model = &mut self.models[at];
         let told = decision.reason.name();
-        model.apply(packet, decision.verdict() == Verdict::Allow, told, now);
-        if let Some((key, opener)) = model.ask {
-            let find = |established| after.get(&(self.slots[at], key, opener, established));
-            let found = [true, false].into_iter().find_map(find);
-            model.learn(found.map(|flow| (is_closed(flow), fins(flow))), now);
-        }
+        self.models[at].apply(packet, decision.verdict() == Verdict::Allow, told, now);
         self.flows_agree(&after).map_err(place)
     }
 
@@ -215,18 +197,8 @@ fn nothing_vanished(before: &Table, after: &Table) -> Result<(), String> {
     Ok(())
 }
 
-fn is_syn(packet: &Packet) -> bool {
-    matches!(&packet.body, Body::Tcp(segment) if kind(segment.flags) == Kind::Syn)
-}
-
 fn is_closed(flow: &Flow) -> bool {
     flow.state == FlowState::Closed as u8
-}
-
-/// Which ends have closed their half.
-fn fins(flow: &Flow) -> [bool; 2] {
-    use sg_common::abi::FlowFlags;
-    [FlowFlags::FIN_FROM_REMOTE, FlowFlags::FIN_FROM_LOCAL].map(|bit| flow.flags & bit != 0)
 }
 
 /// The engine's key in the model's words.

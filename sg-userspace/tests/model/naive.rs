@@ -8,9 +8,8 @@ use sg_userspace::engine::Probe;
 use sg_userspace::policy::Policy;
 use sg_userspace::policy::model::{Interface, Side, Traffic, Vpc};
 
-use crate::flows::{Flow, Key, Story, key, may_open};
+use crate::flows::{Flow, Story, key, may_open};
 use crate::fragments::Datagram;
-use crate::known;
 use crate::packet::{Body, Packet};
 use crate::rules;
 use crate::tcp::{Answer, Conversation, Effect, Kind, kind};
@@ -32,14 +31,12 @@ pub(crate) struct Naive<'w> {
     pub(crate) datagrams: Vec<Datagram>,
     /// Local and remote end between which fragments pass, protocol, until when that is remembered.
     pub(crate) pairs: Vec<(IpAddr, IpAddr, u8, u64)>,
-    /// The flow of which the contract does not say what the last packet did to it.
-    pub(crate) ask: Option<(Key, Direction)>,
 }
 
 impl<'w> Naive<'w> {
     pub(crate) fn new(policy: &'w Policy, vpc: &'w Vpc, interface: &'w Interface) -> Self {
         let (flows, datagrams, pairs) = (Vec::new(), Vec::new(), Vec::new());
-        Self { policy, vpc, interface, flows, datagrams, pairs, ask: None }
+        Self { policy, vpc, interface, flows, datagrams, pairs }
     }
 
     /// Time has come this far; flows that were idle for their timeout are no more.
@@ -58,13 +55,6 @@ impl<'w> Naive<'w> {
             }
             None => self.expect_whole(packet, wrong),
         }
-    }
-
-    /// No end sends such a packet, and the contract has nothing to say of it.
-    pub(crate) fn is_undefined(&self, packet: &Packet) -> bool {
-        let flow = self.flow_of(packet).map(|index| &self.flows[index].story);
-        matches!((flow, &packet.body), (Some(Story::Tcp(conversation)), Body::Tcp(segment))
-            if conversation.is_contradiction(packet.direction, segment))
     }
 
     fn expect_whole(&self, packet: &Packet, mut wrong: Vec<&'static str>) -> Expected {
@@ -92,24 +82,20 @@ impl<'w> Naive<'w> {
     /// The packet was judged so: what it leaves behind. A dropped one leaves nothing but what its datagram's
     /// other fragments must know.
     pub(crate) fn apply(&mut self, packet: &Packet, allowed: bool, told: &str, now: u64) {
-        self.ask = None;
         let part = packet.part.filter(|part| !part.is_whole());
         if let Some(part) = part {
             self.note_fragment(packet, part, allowed, told, now);
         }
         let is_later = part.is_some_and(|part| part.offset != 0);
-        let judged_by_flow = !is_later && told != "malformed" && told != "fragment_poisoned";
-        if known::DROPPED_SYN_ENDS_CLOSED_FLOW
-            && judged_by_flow
-            && matches!(&packet.body, Body::Tcp(segment) if kind(segment.flags) == Kind::Syn)
-        {
-            let key = key(packet);
-            self.flows.retain(|flow| flow.key != key || !flow.is_closed());
-        }
         if !allowed || is_later || matches!(packet.body, Body::Error { .. }) {
             return;
         }
         let packet = packet.as_seen();
+        if is_syn(&packet) {
+            // A new connection takes the place of a closed one.
+            let key = key(&packet);
+            self.flows.retain(|flow| flow.key != key || !flow.is_closed());
+        }
         match self.flow_of(&packet) {
             Some(index) => self.advance(index, &packet, now),
             None => self.open(&packet, now),
@@ -132,20 +118,14 @@ impl<'w> Naive<'w> {
         match effect {
             Effect::Nothing => {}
             Effect::Refresh => flow.deadline = now + flow.timeout(),
-            Effect::Ask { refresh } => {
-                if refresh {
-                    flow.deadline = now + flow.timeout();
-                }
-                self.ask = Some((flow.key, flow.opener));
-            }
             Effect::Gone => _ = self.flows.remove(index),
         }
     }
 
     fn open(&mut self, packet: &Packet, now: u64) {
         let (key, opener) = (key(packet), packet.direction);
-        // Only a closed one can be there still, and a new one takes its place.
-        self.flows.retain(|flow| flow.key != key || !flow.is_closed());
+        // Another attempt of the same end; a live flow goes on as it was.
+        self.flows.retain(|flow| flow.key != key || flow.opener != opener || !flow.is_attempt());
         let story = match &packet.body {
             Body::Tcp(segment) => Story::Tcp(Conversation::open(opener, segment)),
             Body::Udp { .. }
@@ -167,14 +147,18 @@ impl<'w> Naive<'w> {
         };
         let sender = packet.direction;
         let Body::Tcp(segment) = &packet.body else { return find(&|_| true) };
-        let segment = kind(segment.flags);
-        // A bare SYN is nothing to a live flow, and a closed one is over for it.
-        let established = find(&|flow| !flow.is_attempt() && segment != Kind::Syn);
         let attempt_of = |opener| find(&|flow: &Flow| flow.is_attempt() && flow.opener == opener);
-        established.or_else(|| match segment {
-            Kind::Syn => attempt_of(sender),
+        let kind = kind(segment.flags);
+        if kind == Kind::Syn {
+            // Sent again, or a flow of its own: nothing to a live one, and a closed one is over for it.
+            return attempt_of(sender).filter(|&index| match &self.flows[index].story {
+                Story::Tcp(conversation) => conversation.began_with(segment),
+                Story::Other { .. } => false,
+            });
+        }
+        find(&|flow| !flow.is_attempt()).or_else(|| match kind {
             Kind::SynAck => attempt_of(sender.reverse()),
-            Kind::Reset | Kind::Plain | Kind::Nonsense => {
+            Kind::Syn | Kind::Reset | Kind::Plain | Kind::Nonsense => {
                 attempt_of(sender).or_else(|| attempt_of(sender.reverse()))
             }
         })
@@ -248,24 +232,10 @@ impl<'w> Naive<'w> {
         let first = [Answer::Yes, Answer::Open].into_iter().find(|it| answers.contains(it));
         first.unwrap_or(Answer::No)
     }
+}
 
-    /// What became of the flow that was asked for: whether it is still there, has closed, which halves have.
-    pub(crate) fn learn(&mut self, found: Option<(bool, [bool; 2])>, now: u64) {
-        let Some((key, opener)) = self.ask.take() else { return };
-        let is_it = |flow: &Flow| flow.key == key && flow.opener == opener && !flow.is_closed();
-        let Some(index) = self.flows.iter().position(is_it) else { return };
-        let Some((closed, fin)) = found else {
-            self.flows.remove(index);
-            return;
-        };
-        let flow = &mut self.flows[index];
-        if let Story::Tcp(conversation) = &mut flow.story {
-            conversation.learn(closed, fin);
-        }
-        if closed {
-            flow.deadline = now + flow.timeout();
-        }
-    }
+fn is_syn(packet: &Packet) -> bool {
+    matches!(&packet.body, Body::Tcp(segment) if kind(segment.flags) == Kind::Syn)
 }
 
 impl Expected {

@@ -1,13 +1,8 @@
-//! One TCP conversation as the contract tells it, in positions that never wrap: 0 is the SYN, or the byte
-//! before the first that was seen.
-//!
-//! Where the contract leaves open which number "the expected one" is (the end of what was sent, of what was
-//! sent without a gap, of what the other end has acknowledged), the model asks what became of the flow
-//! instead of guessing; a number that is none of them must change nothing.
+//! One TCP conversation as the contract tells it. The local end is believed, since nobody else can send its
+//! segments; of the remote end only what follows exactly on what came before.
 
 use sg_common::Direction;
 
-use crate::known;
 use crate::packet::Segment;
 
 pub(crate) const FIN: u8 = 1;
@@ -16,7 +11,10 @@ pub(crate) const RST: u8 = 4;
 pub(crate) const ACK: u8 = 16;
 
 /// Larger than windows are, small against the sequence space.
-const FAR: i64 = 1 << 24;
+const FAR: i32 = 1 << 24;
+
+/// What the local end may have had in flight before the segment that told where it stands.
+const IN_FLIGHT: u32 = 1 << 19;
 
 /// A distance in the numbers of the wire, which wrap.
 pub(crate) fn modulo(number: i64) -> u32 {
@@ -70,28 +68,29 @@ pub(crate) enum Effect {
     Refresh,
     /// It is over, and nothing remains.
     Gone,
-    /// See the head of this file; it refreshes or not.
-    Ask {
-        refresh: bool,
-    },
+}
+
+/// What one end has sent, in numbers of the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct End {
+    /// Behind what counts as sent.
+    next: u32,
+    /// Behind what the other end has acknowledged; in a handshake the least that it must.
+    acked: u32,
+    /// It has closed its half.
+    fin: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Conversation {
     pub(crate) phase: Phase,
     opener: Direction,
-    /// Picked up without a SYN.
-    middle: bool,
-    /// By sender: the sequence number of position 0; unknown until it speaks.
-    start: [Option<u32>; 2],
-    /// By sender: behind what it has sent without a gap.
-    next: [i64; 2],
-    /// By sender: behind everything it has sent.
-    sent: [i64; 2],
-    /// By sender: how much of it the other end has acknowledged.
-    acked: [i64; 2],
-    /// By sender: whether it has closed its half.
-    fin: [bool; 2],
+    /// What it began with.
+    syn: Option<u32>,
+    remote: End,
+    local: End,
+    /// A FIN of the remote end has come before what it follows on; `remote.next` stands behind it.
+    fin_waits: bool,
 }
 
 /// How sure the contract is.
@@ -102,6 +101,27 @@ pub(crate) enum Answer {
     Open,
 }
 
+/// How far the second number lies behind the first.
+const fn distance(from: u32, to: u32) -> i32 {
+    to.wrapping_sub(from).cast_signed()
+}
+
+/// Whether the number lies between these, both included.
+const fn between(first: u32, number: u32, last: u32) -> bool {
+    distance(first, number) >= 0 && distance(number, last) >= 0
+}
+
+const fn is_near(number: u32, next: u32) -> bool {
+    let distance = distance(next, number);
+    -FAR <= distance && distance < FAR
+}
+
+/// The number behind a segment.
+const fn behind(segment: &Segment) -> u32 {
+    let marks = (segment.flags & SYN != 0) as u32 + (segment.flags & FIN != 0) as u32;
+    segment.sequence.wrapping_add(segment.length).wrapping_add(marks)
+}
+
 impl Conversation {
     /// The first segment: a SYN, or the middle of a connection.
     pub(crate) fn open(opener: Direction, segment: &Segment) -> Self {
@@ -109,37 +129,29 @@ impl Conversation {
         let mut new = Self {
             phase: if is_syn { Phase::Asked } else { Phase::Middle },
             opener,
-            middle: !is_syn,
-            start: [None; 2],
-            next: [0; 2],
-            sent: [0; 2],
-            acked: [0; 2],
-            fin: [false; 2],
+            syn: is_syn.then_some(segment.sequence),
+            remote: End::default(),
+            local: End::default(),
+            fin_waits: false,
         };
-        new.hear_first(opener, segment);
+        *new.end(opener) =
+            End { next: behind(segment), acked: segment.sequence.wrapping_add(1), fin: false };
         new
     }
 
-    /// Sender's numbers begin here.
-    fn hear_first(&mut self, sender: Direction, segment: &Segment) {
-        let is_syn = segment.flags & SYN != 0;
-        let first = if is_syn { segment.sequence } else { segment.sequence.wrapping_sub(1) };
-        let me = sender.index();
-        self.start[me] = Some(first);
-        let fin = i64::from(segment.flags & FIN);
-        self.next[me] = 1 + i64::from(segment.length) + fin;
-        self.sent[me] = self.next[me];
-        self.acked[me] = self.next[me];
+    const fn end(&mut self, side: Direction) -> &mut End {
+        match side {
+            Direction::Ingress => &mut self.remote,
+            Direction::Egress => &mut self.local,
+        }
     }
 
-    /// The position nearest to where the sender is.
-    fn position(&self, sender: usize, number: u32) -> Option<i64> {
-        let near = self.next[sender];
-        let at_near = self.start[sender]?.wrapping_add(modulo(near));
-        Some(near + i64::from(number.wrapping_sub(at_near).cast_signed()))
+    /// Whether a SYN of the opener is the one it began with, sent again.
+    pub(crate) fn began_with(&self, segment: &Segment) -> bool {
+        self.syn == Some(segment.sequence)
     }
 
-    /// A further segment.
+    /// A further segment; a bare SYN is only the first one sent again.
     pub(crate) fn take(&mut self, sender: Direction, segment: &Segment) -> Effect {
         match self.phase {
             Phase::Closed => Effect::Nothing,
@@ -152,205 +164,160 @@ impl Conversation {
     }
 
     fn opener_sends(&mut self, segment: &Segment) -> Effect {
-        let (me, it) = (self.opener.index(), 1 - self.opener.index());
+        let me = *self.end(self.opener);
+        let it = *self.end(self.opener.reverse());
         match kind(segment.flags) {
-            Kind::Syn
-                if !known::SYN_AGAIN_TAKES_ANSWER_BACK
-                    && self.phase == Phase::Answered
-                    && self.start[me] == Some(segment.sequence) =>
+            Kind::Syn => Effect::Refresh,
+            Kind::Reset if segment.sequence == me.next => Effect::Gone,
+            Kind::Plain
+                if self.phase == Phase::Answered
+                    && between(it.acked, segment.acknowledgement, it.next) =>
             {
-                // Sent again, or doubled by the network: the answer stands.
+                self.phase = Phase::Established;
+                self.end(self.opener.reverse()).acked = segment.acknowledgement;
+                // Complete, even if nothing else of the segment counts.
+                self.established(self.opener, segment);
                 Effect::Refresh
             }
-            Kind::Syn => {
-                *self = Self::open(self.opener, segment);
-                Effect::Refresh
-            }
-            Kind::Reset => self.reset(me, segment, Effect::Gone),
-            Kind::Plain if self.phase == Phase::Answered => {
-                match self.position(it, segment.acknowledgement) {
-                    Some(acked) if (1..=self.sent[it]).contains(&acked) => {
-                        self.phase = Phase::Established;
-                        self.acked[it] = acked;
-                        let fin = self.fin;
-                        let effect = self.established(self.opener, segment);
-                        if known::FIN_OF_HANDSHAKE_IS_LOST {
-                            (self.fin, self.phase) = (fin, Phase::Established);
-                        }
-                        match effect {
-                            Effect::Nothing => Effect::Refresh,
-                            Effect::Refresh | Effect::Gone | Effect::Ask { .. } => effect,
-                        }
-                    }
-                    _ => Effect::Nothing,
-                }
-            }
-            Kind::Plain | Kind::SynAck | Kind::Nonsense => Effect::Nothing,
+            Kind::Plain | Kind::Reset | Kind::SynAck | Kind::Nonsense => Effect::Nothing,
         }
     }
 
     fn responder_sends(&mut self, sender: Direction, segment: &Segment) -> Effect {
-        let (me, it) = (sender.index(), 1 - sender.index());
-        let acked = self.position(it, segment.acknowledgement).expect("the opener has spoken");
-        let acknowledges = (1..=self.next[it]).contains(&acked);
+        let (me, it) = (*self.end(sender), *self.end(self.opener));
+        let acknowledges = between(it.acked, segment.acknowledgement, it.next);
+        let fin = segment.flags & FIN != 0;
         match (kind(segment.flags), self.phase) {
             (Kind::SynAck, Phase::Asked | Phase::Answered) if acknowledges => {
-                self.hear_first(sender, segment);
-                self.acked[it] = acked;
-                self.phase = Phase::Answered;
-                Effect::Refresh
+                let acked = segment.sequence.wrapping_add(1);
+                *self.end(sender) = End { next: behind(segment), acked, fin: false };
             }
             // RFC 9293, section 3.10.7.3.
-            (Kind::Reset, Phase::Asked)
-                if acknowledges
-                    && (segment.flags & ACK != 0 || known::RESET_WITHOUT_ACK_ENDS_ATTEMPT) =>
-            {
-                Effect::Gone
+            (Kind::Reset, Phase::Asked) if acknowledges && segment.flags & ACK != 0 => {
+                return Effect::Gone;
             }
-            (Kind::Reset, Phase::Answered) => self.reset(me, segment, Effect::Gone),
+            (Kind::Reset, Phase::Answered) if segment.sequence == me.next => return Effect::Gone,
             // The local end knows nothing of it.
-            (Kind::Reset, Phase::Middle) => Effect::Gone,
+            (Kind::Reset, Phase::Middle) => return Effect::Gone,
             (Kind::Plain, Phase::Middle) => {
-                self.hear_first(sender, segment);
-                // Not known to be right before the remote end has confirmed it.
-                self.acked[it] = acked;
-                self.phase = Phase::Answered;
-                if segment.flags & FIN != 0 {
-                    Effect::Ask { refresh: true }
-                } else {
-                    Effect::Refresh
-                }
+                // The first segment may have been forged: the local end says where it stands.
+                let stands = segment.acknowledgement;
+                self.syn = Some(stands.wrapping_sub(1));
+                self.remote = End { next: stands, acked: stands, fin: false };
+                self.local = End { next: behind(segment), acked: segment.sequence, fin };
             }
-            (Kind::Plain, Phase::Answered)
-                if self.position(me, segment.sequence) == Some(self.next[me]) =>
-            {
-                self.next[me] += i64::from(segment.length) + i64::from(segment.flags & FIN);
-                self.sent[me] = self.sent[me].max(self.next[me]);
-                if segment.flags & FIN != 0 {
-                    Effect::Ask { refresh: true }
-                } else {
-                    Effect::Refresh
-                }
+            (Kind::Plain, Phase::Answered) if segment.sequence == me.next => {
+                self.end(sender).next = behind(segment);
+                self.end(sender).fin |= fin;
             }
-            _ => Effect::Nothing,
+            _ => return Effect::Nothing,
         }
-    }
-
-    /// Whether the number is the one expected of the sender.
-    fn expected(&self, me: usize, number: u32) -> Answer {
-        let Some(position) = self.position(me, number) else { return Answer::No };
-        let could_be = [self.next[me], self.sent[me], self.acked[me]];
-        if could_be.iter().all(|it| *it == position) {
-            Answer::Yes
-        } else if could_be.contains(&position) {
-            Answer::Open
-        } else {
-            Answer::No
-        }
-    }
-
-    fn reset(&mut self, me: usize, segment: &Segment, then: Effect) -> Effect {
-        match self.expected(me, segment.sequence) {
-            Answer::Yes => {
-                self.phase = Phase::Closed;
-                then
-            }
-            Answer::No => Effect::Nothing,
-            Answer::Open => Effect::Ask { refresh: false },
-        }
+        self.phase = Phase::Answered;
+        Effect::Refresh
     }
 
     fn established(&mut self, sender: Direction, segment: &Segment) -> Effect {
-        let me = sender.index();
-        match kind(segment.flags) {
-            Kind::Reset => return self.reset(me, segment, Effect::Refresh),
-            Kind::Plain => {}
-            Kind::Syn | Kind::SynAck | Kind::Nonsense => return Effect::Nothing,
-        }
-        let Some(begin) = self.position(me, segment.sequence) else { return Effect::Nothing };
-        if !(-FAR..FAR).contains(&(begin - self.next[me])) {
-            return Effect::Nothing;
-        }
-        let exact = self.expected(me, segment.sequence);
-        let end = begin + i64::from(segment.length) + i64::from(segment.flags & FIN);
-        if begin <= self.next[me] {
-            self.next[me] = self.next[me].max(end);
-        }
-        self.sent[me] = self.sent[me].max(end);
-        self.acknowledge(sender, segment);
-        let mut effect = Effect::Refresh;
-        if segment.flags & FIN != 0 {
-            match exact {
-                Answer::Yes => self.fin[me] = true,
-                Answer::Open => effect = Effect::Ask { refresh: true },
-                Answer::No => {}
+        let effect = match (sender, kind(segment.flags)) {
+            (Direction::Egress, Kind::SynAck) => self.believe(segment),
+            (Direction::Egress, Kind::Plain) if !is_near(segment.sequence, self.local.next) => {
+                self.believe(segment)
             }
-        }
-        if self.fin == [true; 2] {
+            (Direction::Egress, Kind::Plain) => self.local_sends(segment),
+            (Direction::Ingress, Kind::Plain) => self.remote_sends(segment),
+            (_, Kind::Reset) if self.is_exact(sender, segment.sequence) => {
+                self.phase = Phase::Closed;
+                Effect::Refresh
+            }
+            (_, Kind::Syn | Kind::SynAck | Kind::Reset | Kind::Nonsense) => Effect::Nothing,
+        };
+        if self.remote.fin && self.local.fin {
             self.phase = Phase::Closed;
         }
         effect
     }
 
-    /// The local end knows what it has; the remote's word counts up to what the local end has sent.
-    fn acknowledge(&mut self, sender: Direction, segment: &Segment) {
-        let it = 1 - sender.index();
-        let Some(acked) = self.position(it, segment.acknowledgement) else { return };
-        let can_be = (-FAR..FAR).contains(&(acked - self.next[it]));
-        if acked <= self.acked[it] || !can_be {
-            return;
+    /// Whether the number is the next one of its sender, who may be where it was or where it was acknowledged.
+    const fn is_exact(&self, sender: Direction, number: u32) -> bool {
+        let end = match sender {
+            Direction::Ingress => self.remote,
+            Direction::Egress => self.local,
+        };
+        let waits = matches!(sender, Direction::Ingress) && self.fin_waits;
+        number == end.acked || !waits && number == end.next
+    }
+
+    /// The local end is elsewhere: another connection between the same ports.
+    const fn believe(&mut self, segment: &Segment) -> Effect {
+        let acked = segment.sequence.wrapping_sub(IN_FLIGHT);
+        self.local = End { next: behind(segment), acked, fin: segment.flags & FIN != 0 };
+        let stands = segment.acknowledgement;
+        self.remote = End { next: stands, acked: stands, fin: false };
+        self.fin_waits = false;
+        Effect::Refresh
+    }
+
+    const fn local_sends(&mut self, segment: &Segment) -> Effect {
+        let (behind, acknowledged) = (behind(segment), segment.acknowledgement);
+        if distance(self.local.next, behind) > 0 {
+            self.local.next = behind;
         }
-        match sender {
-            Direction::Ingress if acked > self.next[it] => {}
-            Direction::Ingress => self.acked[it] = acked,
-            Direction::Egress => {
-                self.acked[it] = acked;
-                self.next[it] = self.next[it].max(acked);
-                self.sent[it] = self.sent[it].max(acked);
+        self.local.fin |= segment.flags & FIN != 0 && behind == self.local.next;
+        if distance(self.remote.acked, acknowledged) > 0 {
+            self.remote.acked = acknowledged;
+            let to_next = distance(self.remote.next, acknowledged);
+            self.remote.fin |= self.fin_waits && to_next == 0;
+            self.fin_waits &= to_next < 0;
+            if to_next > 0 {
+                self.remote.next = acknowledged;
             }
         }
+        Effect::Refresh
     }
 
-    /// Whether the local end contradicts itself: it answers a SYN that it went on from.
-    pub(crate) fn is_contradiction(&self, sender: Direction, segment: &Segment) -> bool {
-        self.middle && sender != self.opener && kind(segment.flags) == Kind::SynAck
-    }
-
-    /// What became of the flow where the contract leaves it open.
-    pub(crate) fn learn(&mut self, closed: bool, fin: [bool; 2]) {
-        self.fin = fin;
-        if closed {
-            self.phase = Phase::Closed;
+    const fn remote_sends(&mut self, segment: &Segment) -> Effect {
+        let next = if self.fin_waits { self.remote.acked } else { self.remote.next };
+        if !is_near(segment.sequence, next) {
+            return Effect::Nothing;
         }
+        let (exact, fin) =
+            (self.is_exact(Direction::Ingress, segment.sequence), segment.flags & FIN != 0);
+        let goes_on = distance(next, behind(segment)) > 0;
+        if fin && (exact || goes_on) {
+            self.remote.next = behind(segment);
+            self.remote.fin |= exact;
+            self.fin_waits = !exact;
+        } else if exact && goes_on && !self.fin_waits {
+            self.remote.next = behind(segment);
+        }
+        // Forged perhaps, so it counts up to what the local end has sent.
+        let acknowledged = segment.acknowledgement;
+        if distance(self.local.acked, acknowledged) > 0
+            && distance(acknowledged, self.local.next) >= 0
+        {
+            self.local.acked = acknowledged;
+        }
+        Effect::Refresh
     }
 
-    /// Whether a segment of the sender with this number may be quoted by an ICMP error.
+    /// Whether a segment of the sender with this number may be quoted by an ICMP error: it was sent, and is not
+    /// yet acknowledged.
     pub(crate) fn quotes(&self, sender: Direction, number: u32) -> Answer {
-        let me = sender.index();
-        // Picked up in the middle: what the local end has acknowledged so far was not seen.
-        let unknown = self.middle && matches!(self.phase, Phase::Middle | Phase::Answered);
-        if unknown || self.acked[me] > self.next[me] {
-            return Answer::Open;
-        }
-        let Some(position) = self.position(me, number) else {
-            return if known::SILENT_END_IS_QUOTED { Answer::Open } else { Answer::No };
+        let end = match sender {
+            Direction::Ingress => self.remote,
+            Direction::Egress => self.local,
         };
-        let (first, last) = match self.phase {
-            Phase::Established | Phase::Closed => (self.acked[me], self.next[me]),
-            Phase::Asked | Phase::Middle | Phase::Answered => (0, self.next[me]),
-        };
-        if (first..=last).contains(&position) {
-            match self.phase {
-                // Neither live nor half-open, and not yet gone.
-                Phase::Closed => Answer::Open,
-                // The SYN of an attempt that was answered.
-                Phase::Answered if position < self.acked[me] => Answer::Open,
-                Phase::Asked | Phase::Middle | Phase::Answered | Phase::Established => Answer::Yes,
-            }
-        } else if (last..=self.sent[me]).contains(&position) {
-            Answer::Open
-        } else {
-            Answer::No
+        let in_flight = between(end.acked, number, end.next);
+        let syn = number == end.acked.wrapping_sub(1);
+        match self.phase {
+            Phase::Middle => Answer::No,
+            Phase::Asked if sender != self.opener => Answer::No,
+            Phase::Asked if syn => Answer::Yes,
+            // Answered, but not yet known to be.
+            Phase::Answered if syn => Answer::Open,
+            // Neither live nor half-open, and not yet gone.
+            Phase::Closed if in_flight => Answer::Open,
+            Phase::Asked | Phase::Answered | Phase::Established if in_flight => Answer::Yes,
+            Phase::Asked | Phase::Answered | Phase::Established | Phase::Closed => Answer::No,
         }
     }
 }
