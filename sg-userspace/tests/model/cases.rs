@@ -84,6 +84,61 @@ fn a_syn_sent_again_takes_no_answer_back() {
 }
 
 #[test]
+fn a_syn_between_the_ports_of_a_live_flow_is_judged_as_new() {
+    let ends = TO_SERVICE;
+    let data = send(ends, Egress, What::Tcp(ACK, 0, 0, 10));
+    for direction in [Ingress, Egress] {
+        // Another number, the same again, an answer to it, and the live flow still ends by its own numbers.
+        let syn = send(ends, direction, What::Tcp(SYN, 1000, 0, 0));
+        let answer = send(ends, direction.reverse(), What::Tcp(SYN | ACK, 0, 1001, 0));
+        let steps = [syn.clone(), syn, answer, data.clone(), tcp(ends, Ingress, RST)];
+        holds(OPEN, &[&[Step::Handshake(ends, Ingress)], &steps[..]].concat());
+        holds(NARROW, &[&[Step::Handshake(ends, Ingress)], &steps[..]].concat());
+    }
+}
+
+#[test]
+fn a_syn_of_another_attempt_takes_its_place() {
+    let ends = TO_SERVICE;
+    let other = send(ends, Ingress, What::Tcp(SYN, 1000, 0, 0));
+    let answer = send(ends, Egress, What::Tcp(SYN | ACK, 0, 1001, 0));
+    let last = send(ends, Ingress, What::Tcp(ACK, 1001, 0, 0));
+    let opening = [tcp(ends, Ingress, SYN), tcp(ends, Egress, SYN | ACK)];
+    holds(NARROW, &[&opening[..], &[other, Step::Wait(19), answer, last]].concat());
+}
+
+#[test]
+fn an_attempt_sent_again_takes_the_place_of_what_has_closed() {
+    let ends = TO_SERVICE;
+    let again = send(ends, Ingress, What::Tcp(SYN, 1000, 0, 0));
+    let close = tcp(ends, Ingress, RST);
+    holds(OPEN, &[Step::Handshake(ends, Ingress), again.clone(), close, again]);
+}
+
+#[test]
+fn a_fin_out_of_order_counts_once_it_is_acknowledged() {
+    let ends = TO_SERVICE;
+    let ahead = send(ends, Ingress, What::Tcp(FIN | ACK, 10, 0, 0));
+    let missing = send(ends, Ingress, What::Tcp(ACK, 0, 0, 10));
+    for off in [0, 1, 2] {
+        let closing = send(ends, Egress, What::Tcp(FIN | ACK, 0, off, 0));
+        let steps = [Step::Handshake(ends, Ingress), ahead.clone(), missing.clone(), closing];
+        holds(OPEN, &steps);
+    }
+}
+
+#[test]
+fn the_local_end_says_where_a_live_flow_stands() {
+    let ends = TO_SERVICE;
+    for far in [send(ends, Egress, What::Tcp(ACK, 1 << 25, 70, 10)), tcp(ends, Egress, SYN | ACK)] {
+        for off in [0, 70] {
+            let reset = send(ends, Ingress, What::Tcp(RST, off, 0, 0));
+            holds(OPEN, &[Step::Handshake(ends, Ingress), far.clone(), reset]);
+        }
+    }
+}
+
+#[test]
 fn an_end_that_has_not_spoken_is_not_quoted() {
     // The acknowledgement is the remote's own word: it must not be what makes its errors pass.
     let middle = send(TO_SERVICE, Ingress, What::Tcp(ACK, 0, 0, 0));
