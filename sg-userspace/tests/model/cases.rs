@@ -159,6 +159,17 @@ fn a_denied_first_fragment_completes_nothing() {
 }
 
 #[test]
+fn a_second_first_of_another_protocol_poisons() {
+    // IPv6 identifies a datagram without its protocol (RFC 8200, section 4.5).
+    let ends = Ends { v6: true, ..TO_SERVICE };
+    let first = |protocol| {
+        let what = What::Other(protocol);
+        Step::Fragments(Send { ends, direction: Egress, what }, 0, vec![2])
+    };
+    holds(CLIENT, &[first(47), first(4)]);
+}
+
+#[test]
 fn a_quoted_fragment_may_be_cut_anywhere() {
     for v6 in [false, true] {
         for length in [8, 12] {

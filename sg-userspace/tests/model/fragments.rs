@@ -41,6 +41,7 @@ enum Fate {
     /// What its first fragment carries, and whether that was allowed.
     Judged {
         first: Vec<u8>,
+        protocol: u8,
         header: usize,
         allowed: bool,
     },
@@ -113,10 +114,12 @@ impl Naive<'_> {
             _ if known.passed.iter().any(lies_in_header) => Answer::Yes,
             Fate::Pending => Answer::No,
             Fate::Poisoned => Answer::Yes,
-            Fate::Judged { first, .. } => {
+            Fate::Judged { first, protocol, .. } => {
                 let now = packet.payload();
                 // Of equal length and with equal ports they may count as the same.
-                if *first == now {
+                if *protocol != packet.protocol() {
+                    Answer::Yes
+                } else if *first == now {
                     Answer::No
                 } else if first.len() != now.len() || first[..8] != now[..8] {
                     Answer::Yes
@@ -201,7 +204,12 @@ impl Naive<'_> {
             datagram = datagram.or_else(unknown);
         } else if told != "malformed" && told != "fragment_poisoned" {
             let header = packet.body.header();
-            let fate = Fate::Judged { first: packet.payload(), header, allowed };
+            let fate = Fate::Judged {
+                first: packet.payload(),
+                protocol: packet.protocol(),
+                header,
+                allowed,
+            };
             let old = datagram.filter(|old| !old.is_denied() && old.is_complete() == Answer::No);
             let mut new = old.unwrap_or_else(|| Datagram::new(packet, part, Fate::Pending));
             new.fate = fate;
