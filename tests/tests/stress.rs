@@ -241,8 +241,8 @@ fn interrupt(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Room for established flows: every new one takes the element of the one before, which has died.
-const FLOWS: u32 = 1;
+/// Room for established flows, one an interface: every new one takes the element of the one before, which has died.
+const FLOWS: u32 = 2;
 /// The remote end of the flow whose element is recycled under the reader.
 const BAIT: ([u8; 4], u16) = ([10, 9, 0, 1], 5000);
 /// What the reader sends in it. It refreshes the flow, with a clock that stands still, so that another one
