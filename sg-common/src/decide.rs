@@ -112,7 +112,7 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         if read.is_err()
             && matches!((work.known, work.header.part()), (Known::Network, Part::First))
         {
-            self.refuse_first(work);
+            let _noted = self.refuse_first(work);
         }
         let outcome = match read.and_then(|()| self.datagram(work)) {
             Ok(outcome) => outcome,
@@ -168,7 +168,7 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         };
         if matches!(part, Part::First) {
             let outcome = outcome.through(P::forget);
-            self.record_first(work, outcome);
+            let _noted = self.record_first(work, outcome);
             return Ok(outcome);
         }
         Ok(outcome)

@@ -70,9 +70,10 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         Ok(())
     }
 
-    /// Remembers a first fragment whose transport header cannot be read: what follows it is dropped too.
+    /// Remembers a first fragment whose transport header cannot be read: what follows it is dropped too. Without
+    /// room, or where nothing of it can pass anyway, what follows is judged as if it came first: `false`.
     #[inline(never)]
-    pub(crate) fn refuse_first<A: Address>(&self, work: &mut Work<A>)
+    pub(crate) fn refuse_first<A: Address>(&self, work: &mut Work<A>) -> bool
     where
         T: AddressTables<A>,
     {
@@ -80,16 +81,23 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         if self.known(work).is_none() {
             self.forget_datagram(work);
             if !self.is_hopeful(work) {
-                return;
+                return false;
             }
             self.datagram_key(work);
         }
-        let _reason = self.poison(work);
+        // It has reached nobody: what has passed stays as it was.
+        let verdict = work.datagram.verdict;
+        if verdict == 0 || verdict == DatagramVerdict::Pending as u32 {
+            work.datagram.verdict = DatagramVerdict::Denied as u32;
+            work.datagram.tag = work.datagram_key.tag();
+            return self.tables.insert_datagram(&work.datagram_key, &work.datagram).is_ok();
+        }
+        true
     }
 
-    /// Remembers what became of a first fragment.
+    /// Remembers what became of a first fragment; `false`: the later ones are judged as if they came first.
     #[inline(never)]
-    pub(crate) fn record_first<A: Address>(&self, work: &mut Work<A>, outcome: Outcome)
+    pub(crate) fn record_first<A: Address>(&self, work: &mut Work<A>, outcome: Outcome) -> bool
     where
         T: AddressTables<A>,
     {
@@ -101,20 +109,20 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
             Self::see(work);
         } else if work.datagram.verdict == 0 && !self.is_hopeful(work) {
             // Nothing of it can pass anyway; an entry would only push another out.
-            return;
+            return false;
         }
         work.datagram.verdict = verdict as u32;
         work.datagram.rule = decision.rule;
         self.datagram_key(work);
         work.datagram.tag = work.datagram_key.tag();
-        // Without room the later ones are judged as if they came first.
-        let _no_room = self.tables.insert_datagram(&work.datagram_key, &work.datagram);
+        let noted = self.tables.insert_datagram(&work.datagram_key, &work.datagram).is_ok();
         if was_pending {
             self.release_pending(work);
         }
         if allowed {
             self.remember_pair(work);
         }
+        noted
     }
 
     /// Judges a later fragment; `None`: nothing is known of its datagram.

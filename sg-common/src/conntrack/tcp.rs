@@ -82,15 +82,11 @@ fn from_opener(flow: &mut Flow, state: FlowState, opener: usize, segment: &Segme
         {
             flow.state = FlowState::Established as u8;
             flow.ack[opener] = segment.acknowledgement;
-            if segment.sequence == flow.end[opener] && segment.flags & FIN != 0 {
-                flow.flags |= match opener {
-                    REMOTE => FlowFlags::FIN_FROM_REMOTE,
-                    _ => FlowFlags::FIN_FROM_LOCAL,
-                };
-            }
-            if within(flow.end[opener], segment.sequence, segment.end()) {
-                flow.end[opener] = segment.end();
-            }
+            // What else it says counts as it does later; complete it is in any case.
+            let _step = match opener {
+                REMOTE => from_remote(flow, segment),
+                _ => from_local(flow, segment),
+            };
             Step::Promote
         }
         Kind::Plain | Kind::Reset | Kind::SynAck | Kind::Invalid => Step::Ignored,
@@ -105,6 +101,7 @@ fn from_responder(flow: &mut Flow, state: FlowState, opener: usize, segment: &Se
         (Kind::SynAck, FlowState::SynSent | FlowState::SynReceived) if acknowledges => {
             flow.end[responder] = segment.end();
             flow.ack[opener] = segment.sequence.wrapping_add(1);
+            flow.flags &= !(FlowFlags::FIN_FROM_LOCAL | FlowFlags::FIN_FROM_REMOTE);
             flow.state = FlowState::SynReceived as u8;
             Step::Stay
         }
@@ -124,13 +121,26 @@ fn from_responder(flow: &mut Flow, state: FlowState, opener: usize, segment: &Se
             flow.end[opener] = segment.acknowledgement;
             flow.ack[responder] = segment.acknowledgement;
             flow.state = FlowState::SynReceived as u8;
+            note_fin(flow, responder, segment);
             Step::Stay
         }
         (Kind::Plain, FlowState::SynReceived) if segment.sequence == flow.end[responder] => {
             flow.end[responder] = segment.end();
+            note_fin(flow, responder, segment);
             Step::Stay
         }
         _ => Step::Ignored,
+    }
+}
+
+/// An end that answers may close its half before the handshake is complete.
+#[inline(always)]
+fn note_fin(flow: &mut Flow, sender: usize, segment: &Segment) {
+    if segment.flags & FIN != 0 {
+        flow.flags |= match sender {
+            REMOTE => FlowFlags::FIN_FROM_REMOTE,
+            _ => FlowFlags::FIN_FROM_LOCAL,
+        };
     }
 }
 

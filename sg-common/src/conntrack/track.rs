@@ -153,7 +153,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
                 Reopening::No => tcp::advance(&mut work.flow, Self::DIRECTION, segment),
                 Reopening::ToBeJudged => return None,
                 Reopening::AfterClose => {
-                    reclaim::remove(self.tables, work);
+                    work.replaces = true;
                     return None;
                 }
             },
@@ -215,6 +215,10 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
                 return Some(Outcome::without_rule(Reason::SourceCheck));
             }
             work.flow.flags |= FlowFlags::SOURCE_CHECKED;
+        }
+        // The attempt is sent again: what has closed between its ports makes room.
+        if work.replaces {
+            reclaim::remove(self.tables, work);
         }
         let step = match &work.transport {
             Transport::Tcp(segment) => {

@@ -30,6 +30,8 @@ pub(crate) struct Datagram {
     fate: Fate,
     /// What has passed: first byte, and the one behind the last.
     passed: Vec<(usize, usize)>,
+    /// Where the first of those behind the beginning begins.
+    lowest: Option<usize>,
     /// How long it is, once its last fragment has passed.
     length: Option<usize>,
 }
@@ -58,6 +60,7 @@ impl Datagram {
             id: part.id,
             fate,
             passed: Vec::new(),
+            lowest: None,
             length: None,
         }
     }
@@ -107,11 +110,12 @@ impl Naive<'_> {
     /// Whether a first fragment poisons its datagram, or finds it poisoned.
     fn poisons(&self, packet: &Packet, part: Part) -> Answer {
         let Some(known) = self.find(packet, part) else { return Answer::No };
-        let lies_in_header =
-            |(begin, _): &(usize, usize)| *begin != 0 && *begin < packet.body.header();
+        // What has passed is remembered, whatever became of a first.
+        if known.lowest.is_some_and(|lowest| lowest < packet.body.header()) {
+            return Answer::Yes;
+        }
         let poisons = match &known.fate {
             _ if known.is_denied() => Answer::No,
-            _ if known.passed.iter().any(lies_in_header) => Answer::Yes,
             Fate::Pending => Answer::No,
             Fate::Poisoned => Answer::Yes,
             Fate::Judged { first, protocol, .. } => {
@@ -171,11 +175,7 @@ impl Naive<'_> {
             Some(Fate::Judged { .. } | Fate::Poisoned | Fate::Pending) => {}
             None => {
                 // Answers need no rule, and come in any order as well.
-                let is_pair = self.pairs.iter().any(|(local, remote, protocol, _)| {
-                    (*local, *remote, *protocol)
-                        == (packet.local(), packet.remote(), packet.protocol())
-                });
-                if !is_pair && !self.some_permit(packet) {
+                if !self.is_pair(packet) && !self.some_permit(packet) {
                     wrong.push("fragment_denied");
                 }
                 let of_peer =
@@ -188,6 +188,11 @@ impl Naive<'_> {
         Expected::allowed("fragment", wrong)
     }
 
+    fn is_pair(&self, packet: &Packet) -> bool {
+        let pair = (packet.local(), packet.remote(), packet.protocol());
+        self.pairs.iter().any(|(local, remote, protocol, _)| (*local, *remote, *protocol) == pair)
+    }
+
     /// What its datagram's other fragments must know.
     pub(crate) fn note_fragment(
         &mut self,
@@ -198,11 +203,34 @@ impl Naive<'_> {
         now: u64,
     ) {
         let known = self.datagrams.iter().position(|datagram| datagram.is_of(packet, part));
+        // A first that nothing could allow leaves no trace.
+        let could_pass =
+            told != "source_check" && (self.some_permit(packet) || self.is_pair(packet));
+        if known.is_none() && part.offset == 0 && !allowed && !could_pass {
+            return;
+        }
         let mut datagram = known.map(|index| self.datagrams.remove(index));
         if part.offset != 0 {
             let unknown = || allowed.then(|| Datagram::new(packet, part, Fate::Pending));
             datagram = datagram.or_else(unknown);
-        } else if told != "malformed" && told != "fragment_poisoned" {
+        } else if told == "malformed" {
+            // Nothing can be read of it, but that what follows it follows a dropped one.
+            let fate = Fate::Judged {
+                first: Vec::new(),
+                protocol: packet.protocol(),
+                header: 0,
+                allowed: false,
+            };
+            let is_fragment = part.length != 0 && part.length.is_multiple_of(8);
+            if is_fragment {
+                let mut new =
+                    datagram.unwrap_or_else(|| Datagram::new(packet, part, Fate::Pending));
+                if new.fate == Fate::Pending {
+                    new.fate = fate;
+                }
+                datagram = Some(new);
+            }
+        } else if told != "fragment_poisoned" {
             let header = packet.body.header();
             let fate = Fate::Judged {
                 first: packet.payload(),
@@ -210,8 +238,11 @@ impl Naive<'_> {
                 header,
                 allowed,
             };
-            let old = datagram.filter(|old| !old.is_denied() && old.is_complete() == Answer::No);
-            let mut new = old.unwrap_or_else(|| Datagram::new(packet, part, Fate::Pending));
+            let mut new = datagram.unwrap_or_else(|| Datagram::new(packet, part, Fate::Pending));
+            if new.is_complete() != Answer::No {
+                new.passed.clear();
+                new.length = None;
+            }
             new.fate = fate;
             datagram = Some(new);
         }
@@ -224,6 +255,8 @@ impl Naive<'_> {
             let (begin, end) = (part.offset.into(), usize::from(part.offset) + part.length);
             if allowed {
                 datagram.passed.push((begin, end));
+                let lowest = datagram.lowest.unwrap_or(begin).min(begin);
+                datagram.lowest = Some(lowest).filter(|lowest| *lowest != 0).or(datagram.lowest);
             }
             if !part.more {
                 datagram.length = Some(end);
