@@ -99,6 +99,7 @@ impl Live {
     /// When maps are there and their state is not.
     pub fn read(paths: &Paths) -> Result<Option<Self>, KernelError> {
         if !paths.maps().join("GENERATION").exists() {
+            Self::refuse_hidden(paths)?;
             return Ok(None);
         }
         let generation = PolicyMaps::open(&paths.maps())?.generation()?;
@@ -106,6 +107,16 @@ impl Live {
         let unusable = |why: String| KernelError::State { path: path.clone(), why };
         let bytes = std::fs::read(&path).map_err(|error| unusable(error.to_string()))?;
         serde_json::from_slice(&bytes).map(Some).map_err(|error| unusable(error.to_string()))
+    }
+
+    /// Refuses to say that nothing is attached where state says otherwise and pins cannot be seen: `ip netns
+    /// exec` hides them behind a /sys of its own.
+    pub(super) fn refuse_hidden(paths: &Paths) -> Result<(), KernelError> {
+        let has_state = files(paths).is_ok_and(|files| !files.is_empty());
+        if has_state && !paths.is_on_bpffs() {
+            return Err(KernelError::NoBpffs { path: paths.bpffs.clone() });
+        }
+        Ok(())
     }
 
     /// Reads what is in force, where there must be something.

@@ -30,6 +30,16 @@ impl Paths {
         }
     }
 
+    /// Whether there is a BPF file system where the pins go.
+    #[must_use]
+    pub fn is_on_bpffs(&self) -> bool {
+        let parent = self.bpffs.ancestors().skip(1).find(|one| one.exists());
+        parent.is_some_and(|parent| {
+            nix::sys::statfs::statfs(parent)
+                .is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
+        })
+    }
+
     /// Pins of this version's layout: programs and controllers of different versions share no map.
     #[must_use]
     pub fn version(&self) -> PathBuf {

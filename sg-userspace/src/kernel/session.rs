@@ -290,6 +290,7 @@ pub fn detach(paths: &Paths, name: &str) -> Result<AttachedDevice, KernelError> 
 pub fn detach_all(paths: &Paths) -> Result<Vec<AttachedDevice>, KernelError> {
     require_root("detach programs")?;
     let _lock = Lock::take(&paths.lock())?;
+    Live::refuse_hidden(paths)?;
     // Also with a state that cannot be read: links and maps go by their pins.
     let devices = match Live::read(paths) {
         Ok(live) => live.map_or_else(Vec::new, |live| live.devices),
@@ -321,12 +322,7 @@ pub(super) fn detach_hooks(paths: &Paths, device: &AttachedDevice) -> Result<(),
 }
 
 fn make_directories(paths: &Paths) -> Result<(), KernelError> {
-    let parent = paths.bpffs.ancestors().skip(1).find(|one| one.exists());
-    let on_bpffs = parent.is_some_and(|parent| {
-        nix::sys::statfs::statfs(parent)
-            .is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
-    });
-    if !on_bpffs {
+    if !paths.is_on_bpffs() {
         return Err(KernelError::NoBpffs { path: paths.bpffs.clone() });
     }
     for path in [paths.maps(), paths.links(), paths.run.clone()] {
