@@ -75,6 +75,17 @@ impl<'ns> Sgctl<'ns> {
         process::run(&mut self.command_in(namespace.command(&self.program), args), LIMIT)
     }
 
+    /// Runs it where bpffs is hidden behind another file system, as `ip netns exec` does.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_without_bpffs(&self, args: &[&str]) -> Result<Output> {
+        let mut command = self.namespace.command("unshare");
+        let script = format!("mount -t tmpfs none {BPFFS} && exec \"$@\"");
+        command.args(["--mount", "sh", "-c", &script, "sh"]).arg(&self.program);
+        process::run(&mut self.command_in(command, args), LIMIT)
+    }
+
     /// Runs it as `nobody`, who owns nothing and may do nothing.
     ///
     /// # Errors

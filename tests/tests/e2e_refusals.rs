@@ -151,6 +151,25 @@ fn a_missing_second_device_attaches_none() -> Result<()> {
     check(&sgctl, "second device", &output, 1, &["to-nobody"])
 }
 
+/// Pins that cannot be seen are not taken for none.
+#[test]
+fn hidden_pins_are_no_empty_table() -> Result<()> {
+    let net = Net::pair()?;
+    let sgctl = Sgctl::new(net.wire())?;
+    let path = sgctl.policy("policy.yaml", ONE)?;
+    let policy = path.to_str().context("a path in UTF-8")?;
+    sgctl.run(["attach", "--policy", policy])?.ok()?;
+    for args in [&["status"][..], &["detach", "--all"], &["detach", "to-server"], &["events"]] {
+        let output = sgctl.run_without_bpffs(args)?;
+        ensure!(output.code == Some(1), "{args:?}: {:?}, {}", output.code, output.stdout);
+        ensure!(output.stderr.contains("mount -t bpf"), "{args:?}: {}", output.stderr);
+    }
+    let status = sgctl.json(&["status"])?;
+    ensure!(status["devices"][0]["protected"] == true, "{status}");
+    sgctl.run(["detach", "--all"])?.ok()?;
+    Ok(())
+}
+
 /// What is in force stays so, whatever is refused beside it.
 #[test]
 fn refused_beside_what_is_in_force() -> Result<()> {
