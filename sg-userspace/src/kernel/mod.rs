@@ -78,7 +78,15 @@ pub enum KernelError {
         /// Why.
         source: std::io::Error,
     },
-    /// Another command holds the lock.
+    /// Somebody reads the events.
+    #[error(
+        "sgctl (process {holder}) reads the events, which have one reader at a time; end it first"
+    )]
+    EventsRead {
+        /// Process id of whoever reads.
+        holder: String,
+    },
+    /// Another command changes the tables.
     #[error("another sgctl (process {holder}) is at work; wait for it to end and try again")]
     Busy {
         /// Its process id.
@@ -219,7 +227,7 @@ pub enum KernelError {
     },
     /// More is open than the flow table holds.
     #[error(
-        "{} {} are open behind {device} and the flow tables have room for {} of them, so some would be cut; nothing was attached; detach what is attached and use --max-flows {} (or raise the interface's own max_flows), or --no-adopt to let them be cut",
+        "{} {} are open behind {device} and the flow tables have room for {} of them, so some would be cut; nothing was attached; raise the interface's max_flows where the policy file sets it, else detach what is attached and use --max-flows {}; or let them be cut with --no-adopt",
         overflow.live,
         overflow.what,
         overflow.room,

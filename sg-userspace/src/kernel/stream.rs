@@ -36,7 +36,13 @@ impl EventStream {
         if !paths.maps().exists() {
             return Err(KernelError::NothingAttached);
         }
-        let lock = Lock::take(&paths.events_lock())?;
+        let lock = Lock::take(&paths.events_lock()).map_err(|error| {
+            if let KernelError::Busy { holder } = error {
+                KernelError::EventsRead { holder }
+            } else {
+                error
+            }
+        })?;
         Ok(Self { ring: maps::events(&paths.maps())?, _lock: lock })
     }
 
