@@ -78,6 +78,8 @@ struct Listed {
     established: bool,
     /// Whether it was open before the programs were attached.
     adopted: bool,
+    /// AWS would leave it untracked: it ends as soon as its rule goes.
+    untracked: bool,
     /// The rule that let it in, in words; null where the policy no longer has it, or never had.
     rule: Option<String>,
     /// Whether a rule let it in at all.
@@ -141,6 +143,7 @@ impl Listed {
             state: flow.state,
             established: flow.established,
             adopted: flow.adopted,
+            untracked: flow.untracked,
             is_ruled: flow.rule != 0,
             rule: names.rule(flow.rule).map(str::to_owned),
             packets: flow.packets.into(),
@@ -217,6 +220,7 @@ mod tests {
             bytes: [120, 60],
             expires_in: 30,
             adopted: false,
+            untracked: false,
             has_ports: true,
         };
         Listed::new(&record, &Names::default())

@@ -104,6 +104,8 @@ pub struct FlowRecord {
     pub expires_in: u64,
     /// Whether it was there before the programs.
     pub adopted: bool,
+    /// Whether AWS would leave it untracked: it ends as soon as its rule goes.
+    pub untracked: bool,
     /// Whether the two ports are ports.
     #[serde(skip)]
     pub has_ports: bool,
@@ -178,6 +180,7 @@ fn record<A: Address>(
         bytes: flow.bytes,
         expires_in: flow.deadline.saturating_sub(now) / 1_000_000_000,
         adopted: flow.flags & FlowFlags::ADOPTED != 0,
+        untracked: flow.flags & FlowFlags::UNTRACKED != 0,
         has_ports: key.kind == FlowKind::Ports as u8,
     }
 }
