@@ -7,14 +7,14 @@
 
 use crate::abi::{DatagramVerdict, FlowKind};
 use crate::conntrack::SECOND;
-use crate::conntrack::key::ends;
+use crate::conntrack::key::{self, ends};
 use crate::judging::Judging;
 use crate::permit::Question;
 use crate::verdict::Outcome;
 use crate::wire::ip::IpHeader;
 use crate::wire::transport::{Transport, header_length, shortest_header};
 use crate::work::Work;
-use crate::{Address, AddressTables, Be16, Direction, Family, Packet, Reason, Tables, Verdict};
+use crate::{Address, AddressTables, Be16, Family, Packet, Reason, Tables, Verdict};
 
 /// How many datagrams of one remote end may wait for their first fragment (as many as Linux lets pass
 /// one another, `ipfrag_max_dist`).
@@ -339,27 +339,14 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         hash | 1
     }
 
-    /// The key of the fragment's datagram. IPv4 identifies one by its protocol too (RFC 791); IPv6 does
-    /// not (RFC 8200, section 4.5).
+    /// The key of the fragment's datagram.
     #[inline(always)]
     fn datagram_key<A: Address>(&self, work: &mut Work<A>)
     where
         T: AddressTables<A>,
     {
-        let protocol = match A::FAMILY {
-            Family::V4 => work.header.protocol,
-            Family::V6 => 0,
-        };
-        let (local, remote) = ends(Self::DIRECTION, &work.header);
-        let [a, b, c, d] = work.header.fragment_id.to_be_bytes();
-        let key = &mut work.datagram_key;
-        key.local = local;
-        key.remote = remote;
-        key.local_port = Be16::from_bytes([a, b]);
-        key.remote_port = Be16::from_bytes([c, d]);
-        key.slot = Be16::new(self.tables.attachment().slot);
-        key.protocol = protocol;
-        key.kind = datagram_kind(Self::DIRECTION) as u8;
+        let slot = self.tables.attachment().slot;
+        key::datagram(slot, Self::DIRECTION, &work.header, &mut work.datagram_key);
     }
 
     /// The key of what is kept beside the datagrams themselves.
@@ -385,12 +372,4 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
 #[inline(always)]
 fn is_in_header<A>(header: &IpHeader<A>) -> bool {
     usize::from(header.fragment_offset) < shortest_header(header.protocol)
-}
-
-/// Datagrams of both directions may have the same identification.
-pub(crate) const fn datagram_kind(direction: Direction) -> FlowKind {
-    match direction {
-        Direction::Ingress => FlowKind::DatagramIn,
-        Direction::Egress => FlowKind::DatagramOut,
-    }
 }

@@ -63,6 +63,33 @@ pub(crate) fn ends<A: Address>(direction: Direction, header: &IpHeader<A>) -> (A
     }
 }
 
+/// Writes the key of the datagram that a fragment is part of. IPv4 identifies one by its protocol too
+/// (RFC 791); IPv6 does not (RFC 8200, section 4.5).
+#[inline(always)]
+pub(crate) fn datagram<A: Address>(
+    slot: u16,
+    direction: Direction,
+    header: &IpHeader<A>,
+    key: &mut FlowKey<A>,
+) {
+    let (local, remote) = ends(direction, header);
+    let [a, b, c, d] = header.fragment_id.to_be_bytes();
+    key.local = local;
+    key.remote = remote;
+    key.local_port = Be16::from_bytes([a, b]);
+    key.remote_port = Be16::from_bytes([c, d]);
+    key.slot = Be16::new(slot);
+    key.protocol = match A::FAMILY {
+        Family::V4 => header.protocol,
+        Family::V6 => 0,
+    };
+    // Datagrams of both directions may have the same identification.
+    key.kind = match direction {
+        Direction::Ingress => FlowKind::DatagramIn,
+        Direction::Egress => FlowKind::DatagramOut,
+    } as u8;
+}
+
 /// The part of a key that comes from the transport header.
 pub(crate) struct Ends {
     pub(crate) local: Be16,

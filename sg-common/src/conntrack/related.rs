@@ -2,8 +2,7 @@
 //! RFC 5927 for the attacks). It creates and refreshes nothing.
 
 use crate::abi::{DatagramVerdict, Flow, FlowKind, FlowState};
-use crate::conntrack::fragment::datagram_kind;
-use crate::conntrack::key::{ends, message_ends, ports};
+use crate::conntrack::key::{self, ends, message_ends, ports};
 use crate::conntrack::tcp::quotes_sent;
 use crate::judging::Judging;
 use crate::permit::Question;
@@ -73,18 +72,8 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         let (local, remote) = ends(Self::QUOTED_DIRECTION, quoted);
         let slot = Be16::new(self.tables.attachment().slot);
         if matches!(quoted.part(), Part::Later) {
-            let [a, b, c, d] = quoted.fragment_id.to_be_bytes();
-            let key = &mut work.datagram_key;
-            key.local = local;
-            key.remote = remote;
-            key.local_port = Be16::from_bytes([a, b]);
-            key.remote_port = Be16::from_bytes([c, d]);
-            key.slot = slot;
-            key.protocol = match A::FAMILY {
-                Family::V4 => quoted.protocol,
-                Family::V6 => 0,
-            };
-            key.kind = datagram_kind(Self::QUOTED_DIRECTION) as u8;
+            let slot = self.tables.attachment().slot;
+            key::datagram(slot, Self::QUOTED_DIRECTION, quoted, &mut work.datagram_key);
             return Some(());
         }
         let mut kind = FlowKind::Ports;
