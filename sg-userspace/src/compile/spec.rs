@@ -183,9 +183,8 @@ impl TableSpec {
     /// How many entries each map must hold.
     #[must_use]
     pub fn capacities(&self) -> Capacities {
-        let highest = self.interfaces.last_key_value();
         Capacities {
-            interfaces: highest.map_or(0, |(&slot, _)| usize::from(slot) + 1),
+            interfaces: self.interface_slots(),
             permits: self.permits.len(),
             classes: self.classes.len(),
             hosts_v4: self.v4.hosts.len(),
@@ -197,6 +196,12 @@ impl TableSpec {
             policies: self.policies.len(),
             rules: self.rules.len(),
         }
+    }
+
+    /// Elements of `interfaces`: the highest slot and one.
+    #[must_use]
+    pub fn interface_slots(&self) -> usize {
+        self.interfaces.last_key_value().map_or(0, |(&slot, _)| usize::from(slot) + 1)
     }
 
     /// Gives every interface a part of the flow table of its own, so that none can starve another: what the

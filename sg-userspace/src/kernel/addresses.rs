@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::commit::{Prepared, check_capacity};
+use super::commit::{Planned, Prepared};
 use super::live::{AttachedDevice, Live};
 use super::maps::PolicyMaps;
 use super::session::{open_live, put_back};
@@ -65,8 +65,8 @@ pub fn follow(paths: &Paths) -> Result<Vec<String>, KernelError> {
     let _lock = Lock::take(&paths.lock())?;
     let Some(mut live) = open_live(paths)? else { return Ok(Vec::new()) };
     let Some((names, tables)) = changed(&live)? else { return Ok(Vec::new()) };
-    check_capacity(&live.tables, &tables, &live.slots, &live.sizes)?;
-    if let Err(error) = commit(paths, &live, tables) {
+    let planned = Planned::between(&live.tables, &tables, &live.slots, &live.sizes)?;
+    if let Err(error) = commit(paths, &live, planned, tables) {
         if let Err(second) = put_back(paths, &mut live) {
             log::error!("and then, while putting things back: {second}");
         }
@@ -113,9 +113,14 @@ fn moved(old: &TableSpec, new: &TableSpec) -> Vec<String> {
     changed.map(|(_, spec)| spec.name.clone()).collect()
 }
 
-fn commit(paths: &Paths, live: &Live, tables: TableSpec) -> Result<(), KernelError> {
+fn commit(
+    paths: &Paths,
+    live: &Live,
+    planned: Planned,
+    tables: TableSpec,
+) -> Result<(), KernelError> {
     let maps = PolicyMaps::open(&paths.maps())?;
-    let prepared = Prepared::write(maps, &live.tables, &tables, &live.slots)?;
+    let prepared = Prepared::write(maps, planned, &live.slots)?;
     let after = Live { tables, slots: prepared.slots.clone(), ..live.clone() };
     let generation = prepared.next_generation();
     after.write(paths, generation)?;

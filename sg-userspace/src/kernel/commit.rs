@@ -16,7 +16,7 @@ use super::bpf::wait_for_programs;
 use super::maps::{Hash, Lpm, PolicyMaps};
 use super::pod::Abi;
 use super::{KernelError, Sizes};
-use crate::compile::{IpAddress, Prefix, TableSpec};
+use crate::compile::{Capacities, IpAddress, Prefix, TableSpec};
 use crate::diff::{AddressChanges, Changes, KeyChanges, Versions, diff};
 
 /// Which elements of `classes` are free.
@@ -52,46 +52,62 @@ pub(super) struct Prepared {
     pub(super) slots: Slots,
 }
 
-/// Refuses a change that does not fit, before anything is written.
-pub(super) fn check_capacity(
-    old: &TableSpec,
-    new: &TableSpec,
-    slots: &Slots,
-    sizes: &Sizes,
-) -> Result<(), KernelError> {
-    let changes = diff(old, new);
-    let inserts = changes.v4.inserts() + changes.v6.inserts();
-    let (before, added) = (old.capacities(), new.capacities());
-    let fresh = inserts.saturating_sub(slots.free.len());
-    for (map, needed, room, option) in [
-        ("INTERFACES", added.interfaces, sizes.interfaces, "interfaces"),
-        ("FLOWS", new.shared_flows(), sizes.flows, "flows"),
-        ("CLASSES", slots.next as usize + fresh, sizes.classes, "addresses"),
-        ("PERMITS", before.permits + changes.add_permits.len(), sizes.permits, "permits"),
-        ("HOSTS_V4", before.hosts_v4 + changes.v4.hosts.insert.len(), sizes.hosts, "members"),
-        ("HOSTS_V6", before.hosts_v6 + changes.v6.hosts.insert.len(), sizes.hosts, "members"),
-        ("CIDRS_V4", before.cidrs_v4 + changes.v4.cidrs.insert.len(), sizes.cidrs, "cidrs"),
-        ("CIDRS_V6", before.cidrs_v6 + changes.v6.cidrs.insert.len(), sizes.cidrs, "cidrs"),
-        ("OWN_V4", before.own_v4 + changes.v4.own.insert.len(), sizes.own, "own-addresses"),
-        ("OWN_V6", before.own_v6 + changes.v6.own.insert.len(), sizes.own, "own-addresses"),
-    ] {
-        if needed > room as usize {
-            return Err(KernelError::Capacity { map, needed: needed as u64, room, option });
-        }
+/// A change that fits: what it writes, known before the first write.
+pub(super) struct Planned {
+    changes: Changes,
+}
+
+impl Planned {
+    /// The change from one spec to another, unless it does not fit.
+    pub(super) fn between(
+        old: &TableSpec,
+        new: &TableSpec,
+        slots: &Slots,
+        sizes: &Sizes,
+    ) -> Result<Self, KernelError> {
+        Self::of(diff(old, new), &old.capacities(), new, slots, sizes)
     }
-    Ok(())
+
+    /// These changes of tables that hold `before`, unless they do not fit. Additions come first and removals
+    /// last, so both must fit together.
+    pub(super) fn of(
+        changes: Changes,
+        before: &Capacities,
+        new: &TableSpec,
+        slots: &Slots,
+        sizes: &Sizes,
+    ) -> Result<Self, KernelError> {
+        let inserts = changes.v4.inserts() + changes.v6.inserts();
+        let fresh = inserts.saturating_sub(slots.free.len());
+        let Changes { add_permits, v4, v6, .. } = &changes;
+        for (map, needed, room, option) in [
+            ("INTERFACES", new.interface_slots(), sizes.interfaces, "interfaces"),
+            ("FLOWS", new.shared_flows(), sizes.flows, "flows"),
+            ("CLASSES", slots.next as usize + fresh, sizes.classes, "addresses"),
+            ("PERMITS", before.permits + add_permits.len(), sizes.permits, "permits"),
+            ("HOSTS_V4", before.hosts_v4 + v4.hosts.insert.len(), sizes.hosts, "members"),
+            ("HOSTS_V6", before.hosts_v6 + v6.hosts.insert.len(), sizes.hosts, "members"),
+            ("CIDRS_V4", before.cidrs_v4 + v4.cidrs.insert.len(), sizes.cidrs, "cidrs"),
+            ("CIDRS_V6", before.cidrs_v6 + v6.cidrs.insert.len(), sizes.cidrs, "cidrs"),
+            ("OWN_V4", before.own_v4 + v4.own.insert.len(), sizes.own, "own-addresses"),
+            ("OWN_V6", before.own_v6 + v6.own.insert.len(), sizes.own, "own-addresses"),
+        ] {
+            if needed > room as usize {
+                return Err(KernelError::Capacity { map, needed: needed as u64, room, option });
+            }
+        }
+        Ok(Self { changes })
+    }
 }
 
 impl Prepared {
     /// Writes everything that changes nothing yet.
     pub(super) fn write(
         mut maps: PolicyMaps,
-        old: &TableSpec,
-        new: &TableSpec,
+        Planned { changes }: Planned,
         slots: &Slots,
     ) -> Result<Self, KernelError> {
         let generation = maps.generation()?;
-        let changes = diff(old, new);
         let mut slots = slots.clone();
         for (permit, rule) in &changes.add_permits {
             let (bits, key) = permit.key();

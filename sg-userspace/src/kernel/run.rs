@@ -10,7 +10,7 @@ use sg_common::abi::{Counter, Event};
 use sg_common::{Decision, Direction, LinkLayer, Verdict};
 use zerocopy::FromBytes as _;
 
-use super::commit::{Prepared, Slots, check_capacity};
+use super::commit::{Planned, Prepared, Slots};
 use super::maps::{self, PolicyMaps};
 use super::object::{Object, Sizes, program};
 use super::pod::Abi;
@@ -124,9 +124,9 @@ impl Runner {
     pub fn change(&mut self, tables: &TableSpec) -> Result<(), KernelError> {
         let mut tables = tables.clone();
         tables.share_flows(self.sizes.flows);
-        check_capacity(&self.tables, &tables, &self.slots, &self.sizes)?;
+        let planned = Planned::between(&self.tables, &tables, &self.slots, &self.sizes)?;
         let maps = PolicyMaps::open(&self.pins.0)?;
-        let prepared = Prepared::write(maps, &self.tables, &tables, &self.slots)?;
+        let prepared = Prepared::write(maps, planned, &self.slots)?;
         self.slots = prepared.slots.clone();
         self.tables = tables;
         prepared.flip()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::adopt::Adopting;
-use super::commit::{Prepared, Slots, check_capacity};
+use super::commit::{Planned, Prepared, Slots};
 use super::hooks::{self, Wanted};
 use super::join::{Joining, join};
 use super::live::{AttachedDevice, Live, Source};
@@ -77,7 +77,7 @@ pub fn attach(
     let (old, slots) = previous
         .as_ref()
         .map_or((&empty, Slots::default()), |live| (&live.tables, live.slots.clone()));
-    check_capacity(old, &tables, &slots, &sizes)?;
+    let planned = Planned::between(old, &tables, &slots, &sizes)?;
 
     let first = previous.is_none();
     let live = Live {
@@ -87,7 +87,7 @@ pub fn attach(
         sizes,
         devices: previous.as_ref().map_or_else(Vec::new, |live| live.devices.clone()),
     };
-    let attempt = attach_all(paths, request, &devices, live, old);
+    let attempt = attach_all(paths, request, &devices, live, planned);
     match attempt {
         Ok(attached) => Ok(attached),
         Err(error) => {
@@ -176,7 +176,7 @@ fn attach_all(
     request: &AttachRequest<'_>,
     devices: &[Device],
     mut live: Live,
-    old: &TableSpec,
+    planned: Planned,
 ) -> Result<Vec<AttachedDevice>, KernelError> {
     make_directories(paths)?;
     let mut loaded = Vec::new();
@@ -184,8 +184,7 @@ fn attach_all(
         let instance = instance(request, target, device, &live.tables)?;
         loaded.push((instance, Object::open(&paths.maps(), &live.sizes, &instance)?));
     }
-    let prepared =
-        Prepared::write(PolicyMaps::open(&paths.maps())?, old, &live.tables, &live.slots)?;
+    let prepared = Prepared::write(PolicyMaps::open(&paths.maps())?, planned, &live.slots)?;
     live.slots = prepared.slots.clone();
     let generation = prepared.next_generation();
     live.write(paths, generation)?;
