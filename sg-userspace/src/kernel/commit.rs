@@ -115,9 +115,11 @@ impl Prepared {
                 .insert(&Key::new(bits, Abi(key)), rule, 0)
                 .map_err(|e| KernelError::map("write", "PERMITS", e))?;
         }
-        let mut stage = Stage { maps: &mut maps, slots: &mut slots, generation };
+        let mut stage = Stage { maps: &mut maps, slots: &mut slots, freed: Vec::new(), generation };
         stage.family::<std::net::Ipv4Addr>(&changes.v4)?;
         stage.family::<std::net::Ipv6Addr>(&changes.v6)?;
+        let Stage { freed, .. } = stage;
+        slots.free.extend(freed);
         for (slot, before, after) in &changes.interfaces {
             set_interface(&mut maps, *slot, versions(generation, *before, *after))?;
         }
@@ -165,6 +167,9 @@ fn level(maps: &mut PolicyMaps, changes: &Changes) -> Result<(), KernelError> {
 struct Stage<'a> {
     maps: &'a mut PolicyMaps,
     slots: &'a mut Slots,
+    /// Elements that the change gives back: until its flip packets are judged by them, so none is taken again
+    /// by the same change.
+    freed: Vec<u32>,
     generation: u64,
 }
 
@@ -192,7 +197,7 @@ impl Stage<'_> {
         for (key, versions) in &changes.remove {
             let slot = table(self.maps).slot(key)?;
             set_class(self.maps, slot, class_word(self.generation, *versions))?;
-            self.slots.free.push(slot);
+            self.freed.push(slot);
         }
         Ok(())
     }
