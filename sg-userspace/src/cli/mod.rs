@@ -129,6 +129,8 @@ fn follow_addresses(paths: &crate::kernel::Paths) {
         Ok(moved) => moved.iter().for_each(|name| {
             log::warn!("interface {name} has other addresses than before; the policy has followed");
         }),
+        // Whoever changes something now looks itself.
+        Err(crate::kernel::KernelError::Busy { .. }) => {}
         Err(error) => log::warn!("the policy has not followed the devices' addresses: {error}"),
     }
 }

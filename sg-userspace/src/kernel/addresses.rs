@@ -62,7 +62,7 @@ pub fn follow(paths: &Paths) -> Result<Vec<String>, KernelError> {
     if changed(&live)?.is_none() {
         return Ok(Vec::new());
     }
-    let _lock = Lock::take(&paths.lock())?;
+    let _lock = Lock::try_take(&paths.lock())?;
     let Some(mut live) = open_live(paths)? else { return Ok(Vec::new()) };
     let Some((names, tables)) = changed(&live)? else { return Ok(Vec::new()) };
     let planned = Planned::between(&live.tables, &tables, &live.slots, &live.sizes)?;

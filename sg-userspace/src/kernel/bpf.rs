@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -13,6 +13,8 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_DETACH: libc::c_long = 34;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 /// `BPF_MAP_TYPE_ARRAY`.
 const ARRAY: u32 = 2;
@@ -62,6 +64,10 @@ struct LinkInfo {
 
 /// The index of the device that a pinned TCX or XDP link holds on to; 0 when the device has gone.
 pub(super) fn linked_device(pin: &Path) -> io::Result<u32> {
+    link_info(pin).map(|info| info.device)
+}
+
+fn link_info(pin: &Path) -> io::Result<LinkInfo> {
     let link = open_pin(pin)?;
     let mut info = LinkInfo::default();
     let get_info = GetInfo {
@@ -70,7 +76,7 @@ pub(super) fn linked_device(pin: &Path) -> io::Result<u32> {
         info: std::ptr::from_mut(&mut info) as u64,
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &get_info)?;
-    Ok(info.device)
+    Ok(info)
 }
 
 /// Waits until every program run that had begun before the call has ended.
@@ -100,6 +106,53 @@ struct ObjectGet {
     path: u64,
     fd: u32,
     flags: u32,
+}
+
+/// The attributes of `BPF_LINK_UPDATE`.
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// `BPF_F_REPLACE`: only if the link has the program that it is said to have.
+const REPLACE: u32 = 1 << 2;
+
+/// Replaces the program of a pinned link in one step: each packet meets the old one or the new one. Refused when
+/// the link has not the old one. (aya's `attach_to_link` asks for no old one.)
+pub(super) fn update_link(
+    pin: &Path,
+    program: BorrowedFd<'_>,
+    old: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let link = open_pin(pin)?;
+    let update = LinkUpdate {
+        link: descriptor(link.as_raw_fd()),
+        program: descriptor(program.as_raw_fd()),
+        flags: REPLACE,
+        old_program: descriptor(old.as_raw_fd()),
+    };
+    bpf(BPF_LINK_UPDATE, &update).map(|_zero| ())
+}
+
+/// The program of a pinned link.
+pub(super) fn linked_program(pin: &Path) -> io::Result<u32> {
+    link_info(pin).map(|info| info.program)
+}
+
+/// The attributes of `BPF_PROG_GET_FD_BY_ID`.
+#[repr(C)]
+struct ProgramById {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// A loaded program, held for as long as the descriptor is open, in a hook or not.
+pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    own(bpf(BPF_PROG_GET_FD_BY_ID, &ProgramById { id, next: 0, flags: 0 })?)
 }
 
 /// The attributes of `BPF_LINK_DETACH`.

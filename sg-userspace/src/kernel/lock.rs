@@ -3,7 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::KernelError;
@@ -14,38 +16,110 @@ pub struct Lock {
     _file: Flock<File>,
 }
 
+/// Longest wait for another command: more than a change takes, less than a script's patience.
+const WAIT: Duration = Duration::from_secs(10);
+/// From when on a person would like to know what is going on.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Between two looks. The lock has no queue: who looks often gets it soon.
+const PAUSE: Duration = Duration::from_millis(5);
+
 impl Lock {
-    /// Takes the lock.
+    /// Takes the lock, and waits for whoever has it; after a second it says for whom.
     ///
     /// # Errors
-    /// [`KernelError::Busy`] with the holder's process id when another command has it.
+    /// [`KernelError::Busy`] with the holder's process id when it does not come free in ten seconds.
     pub fn take(path: &Path) -> Result<Self, KernelError> {
+        Self::take_within(path, WAIT)
+    }
+
+    /// Takes the lock if nobody has it: for whoever only reads, and for what has one holder for long.
+    ///
+    /// # Errors
+    /// [`KernelError::Busy`] with the holder's process id.
+    pub fn try_take(path: &Path) -> Result<Self, KernelError> {
+        Self::take_within(path, Duration::ZERO)
+    }
+
+    fn take_within(path: &Path, limit: Duration) -> Result<Self, KernelError> {
         let cannot = |source| KernelError::File { doing: "lock", path: path.into(), source };
         if let Some(directory) = path.parent() {
             super::paths::create_private(directory).map_err(cannot)?;
         }
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(path)
             .map_err(cannot)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) => {
-                // Only for the message of whoever comes next.
-                let _best_effort = file
-                    .set_len(0)
-                    .and_then(|()| file.rewind())
-                    .and_then(|()| writeln!(file, "{}", std::process::id()));
-                Ok(Self { _file: file })
+        let started = Instant::now();
+        let mut is_told = false;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => return Ok(Self::held(file)),
+                Err((back, Errno::EWOULDBLOCK)) => file = back,
+                Err((_file, error)) => return Err(cannot(error.into())),
             }
-            Err((mut file, error)) if error == nix::errno::Errno::EWOULDBLOCK => {
-                let mut holder = String::new();
-                let _best_effort = file.read_to_string(&mut holder);
-                Err(KernelError::Busy { holder: holder.trim().to_owned() })
+            if started.elapsed() >= limit {
+                return Err(KernelError::Busy { holder: holder(&mut file) });
             }
-            Err((_file, error)) => Err(cannot(error.into())),
+            if !is_told && started.elapsed() >= SILENCE {
+                log::warn!("waiting for another sgctl (process {}) to end", holder(&mut file));
+                is_told = true;
+            }
+            std::thread::sleep(PAUSE);
         }
+    }
+
+    fn held(mut file: Flock<File>) -> Self {
+        // Only for the message of whoever comes next.
+        let _best_effort = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        Self { _file: file }
+    }
+}
+
+/// Who wrote into the file that it has the lock.
+fn holder(file: &mut File) -> String {
+    let mut holder = String::new();
+    let _best_effort = file.rewind().and_then(|()| file.read_to_string(&mut holder));
+    holder.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_comes_second_waits() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("lock");
+        let first = Lock::take(&path).expect("free");
+        thread::scope(|scope| {
+            let second = scope.spawn(|| Lock::take(&path).map(drop));
+            // It has no reason to end before the first gives up; if it does, it has not waited.
+            thread::sleep(Duration::from_millis(50));
+            assert!(!second.is_finished());
+            drop(first);
+            second.join().expect("no panic").expect("its turn");
+        });
+    }
+
+    #[test]
+    fn a_wait_has_an_end_and_names_the_holder() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("lock");
+        let first = Lock::take(&path).expect("free");
+        let us = std::process::id().to_string();
+        for limit in [Duration::ZERO, Duration::from_millis(20)] {
+            let second = Lock::take_within(&path, limit);
+            assert!(matches!(second, Err(KernelError::Busy { holder }) if holder == us));
+        }
+        drop(first);
+        Lock::try_take(&path).expect("free again");
     }
 }

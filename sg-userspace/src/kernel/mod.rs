@@ -87,7 +87,7 @@ pub enum KernelError {
         holder: String,
     },
     /// Another command changes the tables.
-    #[error("another sgctl (process {holder}) is at work; wait for it to end and try again")]
+    #[error("another sgctl (process {holder}) is at work and does not end; see what keeps it and try again")]
     Busy {
         /// Its process id.
         holder: String,

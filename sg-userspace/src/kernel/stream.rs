@@ -36,7 +36,7 @@ impl EventStream {
         if !paths.maps().exists() {
             return Err(KernelError::NothingAttached);
         }
-        let lock = Lock::take(&paths.events_lock()).map_err(|error| {
+        let lock = Lock::try_take(&paths.events_lock()).map_err(|error| {
             if let KernelError::Busy { holder } = error {
                 KernelError::EventsRead { holder }
             } else {
