@@ -17,4 +17,6 @@ pub mod events;
 pub mod explain;
 pub mod export;
 #[cfg(feature = "kernel")]
+pub mod history;
+#[cfg(feature = "kernel")]
 pub mod replay;

@@ -4,18 +4,24 @@
 //! 2 for wrong usage, 3 when the answer is no.
 
 mod adoption;
+mod apply;
 mod attach;
 mod completions;
+mod confirm;
 mod detach;
+mod duration;
 mod events;
 mod explain;
 mod export;
 mod failure;
 mod flows;
+mod history;
+mod keep_deadlines;
 mod logger;
 mod output;
 mod policy_file;
 mod replay;
+mod rollback;
 mod schema;
 mod status;
 mod test_report;
@@ -59,6 +65,10 @@ enum Verb {
     Validate(validate::Arguments),
     Attach(Box<attach::Arguments>),
     Detach(detach::Arguments),
+    Apply(apply::Arguments),
+    Confirm(confirm::Arguments),
+    Rollback(rollback::Arguments),
+    History(history::Arguments),
     Status(status::Arguments),
     Events(events::Arguments),
     Flows(flows::Arguments),
@@ -67,6 +77,8 @@ enum Verb {
     Replay(replay::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
+    #[command(hide = true)]
+    KeepDeadlines(keep_deadlines::Arguments),
 }
 
 /// How a verb ended that did not fail.
@@ -111,6 +123,10 @@ fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
         Verb::Validate(arguments) => validate::run(&arguments, global),
         Verb::Attach(arguments) => attach::run(&arguments, global),
         Verb::Detach(arguments) => detach::run(&arguments, global),
+        Verb::Apply(arguments) => apply::run(&arguments, global),
+        Verb::Confirm(arguments) => confirm::run(&arguments, global),
+        Verb::Rollback(arguments) => rollback::run(&arguments, global),
+        Verb::History(arguments) => history::run(&arguments, global),
         Verb::Status(arguments) => status::run(&arguments, global),
         Verb::Events(arguments) => events::run(&arguments, global),
         Verb::Flows(arguments) => flows::run(&arguments, global),
@@ -119,6 +135,7 @@ fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
         Verb::Replay(arguments) => replay::run(&arguments, global),
         Verb::Schema(arguments) => schema::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
+        Verb::KeepDeadlines(arguments) => keep_deadlines::run(&arguments),
     }
 }
 

@@ -8,14 +8,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::commit::{Planned, Prepared};
+use super::commit::Planned;
 use super::live::{AttachedDevice, Live};
-use super::maps::PolicyMaps;
-use super::session::{open_live, put_back};
+use super::session::open_live;
+use super::transaction::commit;
+use super::wanted::tables_for;
 use super::{Device, KernelError, Lock, Paths};
-use crate::compile::{AddressSpec, IpAddress, Surroundings, TableSpec, compile};
-use crate::policy::Policy;
-use crate::policy::model::Side;
+use crate::compile::{AddressSpec, IpAddress, Surroundings, TableSpec};
+use crate::policy::model::Interface;
 
 /// Adds what the attached devices have to what the compiler is told.
 pub(super) fn of_attached(live: &Live, surroundings: &mut Surroundings) -> Result<(), KernelError> {
@@ -66,41 +66,25 @@ pub fn follow(paths: &Paths) -> Result<Vec<String>, KernelError> {
     let Some(mut live) = open_live(paths)? else { return Ok(Vec::new()) };
     let Some((names, tables)) = changed(&live)? else { return Ok(Vec::new()) };
     let planned = Planned::between(&live.tables, &tables, &live.slots, &live.sizes)?;
-    if let Err(error) = commit(paths, &live, planned, tables) {
-        if let Err(second) = put_back(paths, &mut live) {
-            log::error!("and then, while putting things back: {second}");
-        }
-        return Err(error);
-    }
+    let after = Live { tables, ..live.clone() };
+    commit(paths, &mut live, planned, after)?;
     Ok(names)
 }
 
 /// Interfaces whose devices have other addresses now, and the tables that say so.
 fn changed(live: &Live) -> Result<Option<(Vec<String>, TableSpec)>, KernelError> {
-    let Some(policy) = policy_with_auto(live)? else { return Ok(None) };
-    let mut surroundings = Surroundings::default();
-    of_attached(live, &mut surroundings)?;
-    let mut tables = compile(&policy, &surroundings, Some(&live.tables))?;
-    tables.share_flows(live.sizes.flows);
-    let moved = moved(&live.tables, &tables);
-    Ok((!moved.is_empty()).then_some((moved, tables)))
-}
-
-/// The policy in force, if one of its attached interfaces has `addresses: auto`.
-fn policy_with_auto(live: &Live) -> Result<Option<Policy>, KernelError> {
     let loaded = crate::policy::load(&live.source.path, &live.source.text);
     let unreadable = |error| KernelError::Request(format!("the policy in force: {error}"));
-    let mut policy = loaded.map_err(unreadable)?.policy;
-    let mut has_auto = false;
-    for interface in policy.vpcs.iter_mut().flat_map(|vpc| &mut vpc.interfaces) {
-        let Some(attached) = live.devices.iter().find(|one| one.interface == interface.name) else {
-            continue;
-        };
-        // As it was attached, whatever the file says.
-        interface.side = if attached.instance.workload { Side::Workload } else { Side::Host };
-        has_auto |= interface.auto_addresses;
+    let policy = loaded.map_err(unreadable)?.policy;
+    let is_attached =
+        |one: &Interface| live.devices.iter().any(|device| device.interface == one.name);
+    let mut interfaces = policy.vpcs.iter().flat_map(|vpc| &vpc.interfaces);
+    if !interfaces.any(|interface| interface.auto_addresses && is_attached(interface)) {
+        return Ok(None);
     }
-    Ok(has_auto.then_some(policy))
+    let tables = tables_for(live, &policy)?;
+    let moved = moved(&live.tables, &tables);
+    Ok((!moved.is_empty()).then_some((moved, tables)))
 }
 
 /// Names of interfaces that have other addresses now.
@@ -111,19 +95,4 @@ fn moved(old: &TableSpec, new: &TableSpec) -> Vec<String> {
     let differs = |slot: u16| addresses(old, slot) != addresses(new, slot);
     let changed = new.interfaces.iter().filter(|(slot, _)| differs(**slot));
     changed.map(|(_, spec)| spec.name.clone()).collect()
-}
-
-fn commit(
-    paths: &Paths,
-    live: &Live,
-    planned: Planned,
-    tables: TableSpec,
-) -> Result<(), KernelError> {
-    let maps = PolicyMaps::open(&paths.maps())?;
-    let prepared = Prepared::write(maps, planned, &live.slots)?;
-    let after = Live { tables, slots: prepared.slots.clone(), ..live.clone() };
-    let generation = prepared.next_generation();
-    after.write(paths, generation)?;
-    prepared.flip()?;
-    Live::forget_others(paths, Some(generation))
 }

@@ -98,6 +98,11 @@ impl Planned {
         }
         Ok(Self { changes })
     }
+
+    /// What it writes.
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
+    }
 }
 
 impl Prepared {

@@ -6,8 +6,9 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::adopt::Adoption;
@@ -16,6 +17,13 @@ use super::hooks::Attached;
 use super::maps::PolicyMaps;
 use super::{Device, Instance, KernelError, Paths, Sizes};
 use crate::compile::TableSpec;
+use crate::history::Past;
+
+impl From<Source> for Past {
+    fn from(Source { path, text }: Source) -> Self {
+        Self { path, text }
+    }
+}
 
 /// The policy file in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +98,50 @@ pub struct Live {
     pub sizes: Sizes,
     /// The attached devices.
     pub devices: Vec<AttachedDevice>,
+    /// Number of the policy in the history.
+    pub number: u64,
+    /// The policy waits for a confirmation.
+    pub pending: Option<Pending>,
+    /// When the next rule goes by itself, in seconds since 1970.
+    pub next_expiry: Option<u64>,
+}
+
+/// A policy that goes unless it is confirmed in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// When its time is up, in nanoseconds since the machine was started: a clock that nobody sets, and that
+    /// runs while the machine sleeps.
+    deadline: u64,
+    /// What comes back then.
+    pub previous: Source,
+    /// Its number in the history.
+    pub number: u64,
+}
+
+impl Pending {
+    pub(super) fn new(within: Duration, previous: Source, number: u64) -> Self {
+        let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
+        Self { deadline: since_start().saturating_add(within), previous, number }
+    }
+
+    /// Whether its time is up.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// How long it may still be confirmed.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        Duration::from_nanos(self.deadline.saturating_sub(since_start()))
+    }
+}
+
+/// Nanoseconds since the machine was started.
+fn since_start() -> u64 {
+    // The clock is there on every kernel that loads the programs; without it, everything is overdue.
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Live {

@@ -14,6 +14,7 @@ mod exchange;
 pub mod flush;
 mod hooks;
 mod join;
+pub mod keeper;
 pub mod live;
 mod lock;
 mod maps;
@@ -30,6 +31,8 @@ pub mod session;
 mod sock_diag;
 pub mod stream;
 pub mod trace;
+pub mod transaction;
+mod wanted;
 
 use std::path::PathBuf;
 
@@ -38,6 +41,7 @@ pub use hooks::{TcMode, Wanted, XdpMode};
 pub use lock::Lock;
 pub use object::{DEFAULT_DROP_BUDGET, Instance, Sizes};
 pub use paths::Paths;
+pub use wanted::tables_for;
 
 /// Why something could not be done. Each message says what and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +91,9 @@ pub enum KernelError {
         holder: String,
     },
     /// Another command changes the tables.
-    #[error("another sgctl (process {holder}) is at work and does not end; see what keeps it and try again")]
+    #[error(
+        "another sgctl (process {holder}) is at work and does not end; see what keeps it and try again"
+    )]
     Busy {
         /// Its process id.
         holder: String,
@@ -209,6 +215,28 @@ pub enum KernelError {
         /// The attached devices.
         attached: String,
     },
+    /// A policy that is not confirmed stands in the way.
+    #[error(
+        "policy {number} waits for its confirmation, {seconds} s more; `sgctl confirm` or `sgctl rollback` first"
+    )]
+    Unconfirmed {
+        /// Its number in the history.
+        number: u64,
+        /// How long it still waits.
+        seconds: u64,
+    },
+    /// Nobody confirmed in time.
+    #[error("too late: the time for the confirmation is up, and the policy before comes back")]
+    ConfirmedTooLate,
+    /// Whoever looked at a change refuses it.
+    #[error("{0}")]
+    Refused(String),
+    /// The history cannot be read or written.
+    #[error(transparent)]
+    History(#[from] crate::history::HistoryError),
+    /// Nobody would take an unconfirmed policy back.
+    #[error("cannot start the process that keeps deadlines; nothing has changed")]
+    Keeper(#[source] std::io::Error),
     /// The policy and the request do not fit.
     #[error("{0}")]
     Request(String),

@@ -71,6 +71,12 @@ impl Paths {
         self.run.join("lock")
     }
 
+    /// The lock of whoever keeps deadlines.
+    #[must_use]
+    pub fn keeper_lock(&self) -> PathBuf {
+        self.run.join("keeper.lock")
+    }
+
     /// The lock of whoever reads the event stream.
     #[must_use]
     pub fn events_lock(&self) -> PathBuf {

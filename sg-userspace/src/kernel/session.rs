@@ -11,8 +11,11 @@ use super::maps::PolicyMaps;
 use super::object::Object;
 use super::read::monotonic;
 use super::recover::{recover, restore};
+use super::transaction::{Author, entry, refuse_unconfirmed};
+use super::wanted::tables_with;
 use super::{Device, Instance, KernelError, Lock, Paths, Sizes, addresses, require_root};
 use crate::compile::{Surroundings, TableSpec, compile};
+use crate::history::{History, Past};
 use crate::policy::Policy;
 use crate::policy::model::{Interface, Side};
 
@@ -80,12 +83,19 @@ pub fn attach(
     let planned = Planned::between(old, &tables, &slots, &sizes)?;
 
     let first = previous.is_none();
+    let number = match &previous {
+        Some(live) => live.number,
+        None => begin_history(paths, request)?,
+    };
     let live = Live {
         source: request.source.clone(),
         tables,
         slots,
         sizes,
         devices: previous.as_ref().map_or_else(Vec::new, |live| live.devices.clone()),
+        number,
+        pending: None,
+        next_expiry: previous.as_ref().and_then(|live| live.next_expiry),
     };
     let attempt = attach_all(paths, request, &devices, live, planned);
     match attempt {
@@ -102,6 +112,16 @@ pub fn attach(
             Err(error)
         }
     }
+}
+
+/// The entry of a first attach, which no policy in force stands behind.
+fn begin_history(paths: &Paths, request: &AttachRequest<'_>) -> Result<u64, KernelError> {
+    let mut history = History::open(&paths.state, None)?;
+    let number = history.next_number();
+    let past: Past = request.source.clone().into();
+    let author = Author::of_process(None);
+    history.append(entry(number, &author, Vec::new(), past.clone().into()), || past)?;
+    Ok(number)
 }
 
 /// What is in force, levelled if an earlier command was interrupted.
@@ -122,6 +142,7 @@ fn refuse_conflicts(
     devices: &[Device],
 ) -> Result<(), KernelError> {
     let Some(live) = live else { return Ok(()) };
+    refuse_unconfirmed(live)?;
     for device in devices {
         if let Some(attached) = live.device(&device.name, device.namespace) {
             return Err(KernelError::AttachedAlready {
@@ -160,8 +181,9 @@ fn wanted_tables(
     }
     if let Some(live) = live {
         addresses::of_attached(live, &mut surroundings)?;
+        return tables_with(live, &policy, &surroundings);
     }
-    let mut tables = compile(&policy, &surroundings, live.map(|live| &live.tables))?;
+    let mut tables = compile(&policy, &surroundings, None)?;
     tables.share_flows(sizes.flows);
     Ok(tables)
 }

@@ -1,0 +1,199 @@
+//! Every policy that has been in force: when, who, what changed, and the policy itself.
+//!
+//! A segment is a file that begins with a whole policy and goes on with edits, one entry a line, each synced
+//! before it counts. Whole policies begin a segment of their own; edits join one until they are half as long as
+//! its policy, so that an edit of a large policy costs what the edit costs. Old segments go as a whole.
+//!
+//! An entry is written before the policy that it tells of is in force, so a command that is killed in between
+//! leaves one too many. The state in force knows its number: what is behind it has never been.
+
+mod segment;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use segment::Segment;
+
+/// How many entries are kept at least; beyond them, whole segments go.
+pub const KEPT: usize = 100;
+
+/// One policy that was in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number; they rise.
+    pub number: u64,
+    /// When, in seconds since 1970.
+    pub time: u64,
+    /// Who.
+    pub user: String,
+    /// By which command.
+    pub command: String,
+    /// Why, in the words of who did it.
+    pub message: Option<String>,
+    /// What changed against the one before, a line each.
+    pub diff: Vec<String>,
+    /// The policy.
+    pub content: Content,
+}
+
+/// What an entry holds of its policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// All of it.
+    Policy {
+        /// Path of the file.
+        path: String,
+        /// Its text.
+        text: String,
+    },
+}
+
+/// A policy out of the past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// Path of the file that it came from.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Why the history cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// A file or directory of it.
+    #[error("cannot {doing} {}; no change of policy is made without its history", path.display())]
+    File {
+        /// What failed.
+        doing: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that holds something else.
+    #[error("{} is damaged: {why}; move it away", path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A number that is not kept.
+    #[error("there is no policy {number} in the history (there are: {})", range(*first, *last))]
+    NoEntry {
+        /// The number asked for.
+        number: u64,
+        /// The oldest kept.
+        first: u64,
+        /// The newest.
+        last: u64,
+    },
+}
+
+impl HistoryError {
+    fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { doing, path: path.to_owned(), source }
+    }
+}
+
+fn range(first: u64, last: u64) -> String {
+    if last == 0 { "none".to_owned() } else { format!("{first} to {last}") }
+}
+
+/// The history in a directory.
+#[derive(Debug)]
+pub struct History {
+    directory: PathBuf,
+    segments: Vec<Segment>,
+    in_force: u64,
+}
+
+impl History {
+    /// Reads what is there; `in_force` is the number of the policy in force, behind which nothing counts.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn open(state: &Path, in_force: Option<u64>) -> Result<Self, HistoryError> {
+        let directory = state.join("history");
+        let mut segments = segment::all(&directory)?;
+        if let Some(number) = in_force {
+            segments.iter_mut().for_each(|segment| segment.forget_after(number));
+            segments.retain(|segment| !segment.entries.is_empty());
+        }
+        Ok(Self { directory, segments, in_force: in_force.unwrap_or(0) })
+    }
+
+    /// The entries, oldest first.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.segments.iter().flat_map(|segment| &segment.entries)
+    }
+
+    /// The number that the next entry gets.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        let newest = self.entries().next_back().map_or(0, |entry| entry.number);
+        newest.max(self.in_force) + 1
+    }
+
+    /// The policy of an entry.
+    ///
+    /// # Errors
+    /// [`HistoryError::NoEntry`] when it is not kept.
+    pub fn policy(&self, number: u64) -> Result<Past, HistoryError> {
+        let holds = |segment: &&Segment| segment.entries.iter().any(|one| one.number == number);
+        let Some(segment) = self.segments.iter().find(holds) else {
+            let numbers = || self.entries().map(|entry| entry.number);
+            let (first, last) = (numbers().next(), numbers().next_back());
+            let (first, last) = (first.unwrap_or(0), last.unwrap_or(0));
+            return Err(HistoryError::NoEntry { number, first, last });
+        };
+        segment.policy(number)
+    }
+
+    /// Writes an entry, so that it outlives a crash, and drops what is too old. `policy` is asked for where
+    /// edits cannot join what they follow.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing was.
+    pub fn append(
+        &mut self,
+        entry: Entry,
+        _policy: impl FnOnce() -> Past,
+    ) -> Result<(), HistoryError> {
+        let directory = self.directory.clone();
+        create_private(&directory).map_err(HistoryError::file("make", &directory))?;
+        let segments = &mut self.segments;
+        segments.push(Segment::create(&self.directory, entry)?);
+        self.prune()?;
+        File::open(&directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(HistoryError::file("sync", &directory))
+    }
+
+    fn prune(&mut self) -> Result<(), HistoryError> {
+        let mut total: usize = self.segments.iter().map(|segment| segment.entries.len()).sum();
+        while let [oldest, _, ..] = &self.segments[..]
+            && total - oldest.entries.len() >= KEPT
+        {
+            total -= oldest.entries.len();
+            self.segments.remove(0).remove()?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Past> for Content {
+    fn from(Past { path, text }: Past) -> Self {
+        Self::Policy { path, text }
+    }
+}
+
+/// Makes a directory that only root reads.
+fn create_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

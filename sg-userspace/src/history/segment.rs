@@ -1,0 +1,109 @@
+//! A file of the history: a policy, and the edits since, an entry a line.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::{Content, Entry, HistoryError, Past};
+
+/// One file.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) entries: Vec<Entry>,
+    /// Where each entry's line ends.
+    ends: Vec<u64>,
+    /// Bytes of the file; behind the last end, the rest of a line whose writer was killed.
+    length: u64,
+}
+
+/// The segments of a directory, oldest first.
+pub(super) fn all(directory: &Path) -> Result<Vec<Segment>, HistoryError> {
+    let failed = |source| HistoryError::File { doing: "read", path: directory.into(), source };
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            paths.push(path);
+        }
+    }
+    // Numbers are written with leading zeros.
+    paths.sort_unstable();
+    let segments: Result<Vec<_>, _> = paths.into_iter().map(Segment::read).collect();
+    Ok(segments?.into_iter().filter(|segment| !segment.entries.is_empty()).collect())
+}
+
+impl Segment {
+    fn read(path: PathBuf) -> Result<Self, HistoryError> {
+        let failed = |source| HistoryError::File { doing: "read", path: path.clone(), source };
+        let text = std::fs::read(&path).map_err(failed)?;
+        let (mut entries, mut ends, mut end) = (Vec::new(), Vec::new(), 0);
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            // The last line may be half of one, whose policy has never been in force.
+            if !line.ends_with(b"\n") {
+                break;
+            }
+            let entry = serde_json::from_slice(line).map_err(|error| HistoryError::Damaged {
+                path: path.clone(),
+                why: error.to_string(),
+            })?;
+            end += line.len() as u64;
+            entries.push(entry);
+            ends.push(end);
+        }
+        Ok(Self { path, entries, ends, length: text.len() as u64 })
+    }
+
+    /// A new file with one entry, whole or not there.
+    pub(super) fn create(directory: &Path, entry: Entry) -> Result<Self, HistoryError> {
+        let path = directory.join(format!("{:020}.jsonl", entry.number));
+        let failed = |source| HistoryError::File { doing: "write", path: path.clone(), source };
+        let temporary = path.with_extension("tmp");
+        let line = line(&entry).map_err(failed)?;
+        let mut file = File::create(&temporary).map_err(failed)?;
+        file.write_all(&line).and_then(|()| file.sync_all()).map_err(failed)?;
+        std::fs::rename(&temporary, &path).map_err(failed)?;
+        let end = line.len() as u64;
+        Ok(Self { path, entries: vec![entry], ends: vec![end], length: end })
+    }
+
+    /// Drops the entries behind a number; the file loses them at the next append.
+    pub(super) fn forget_after(&mut self, number: u64) {
+        let kept = self.entries.partition_point(|entry| entry.number <= number);
+        self.entries.truncate(kept);
+        self.ends.truncate(kept);
+    }
+
+    /// The policy of one of its entries.
+    pub(super) fn policy(&self, number: u64) -> Result<Past, HistoryError> {
+        let damaged =
+            |why: &str| HistoryError::Damaged { path: self.path.clone(), why: why.to_owned() };
+        let holds = |entry: &&Entry| entry.number == number;
+        let Some(Entry { content: Content::Policy { path, text }, .. }) =
+            self.entries.iter().find(holds)
+        else {
+            return Err(damaged("it does not begin with a policy"));
+        };
+        let past = Past { path: path.clone(), text: text.clone() };
+        Ok(past)
+    }
+
+    /// Removes the file.
+    pub(super) fn remove(self) -> Result<(), HistoryError> {
+        std::fs::remove_file(&self.path).map_err(|source| HistoryError::File {
+            doing: "remove",
+            path: self.path,
+            source,
+        })
+    }
+}
+
+fn line(entry: &Entry) -> std::io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    Ok(line)
+}
