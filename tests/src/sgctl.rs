@@ -112,6 +112,18 @@ impl<'ns> Sgctl<'ns> {
             .with_context(|| format!("{args:?} printed {}", output.stdout))
     }
 
+    /// A command that is started by another program, which finds `argument` before it.
+    pub fn wrapped<S: AsRef<OsStr>>(
+        &self,
+        wrapper: &[&str],
+        argument: impl AsRef<OsStr>,
+        args: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = self.namespace.command(wrapper[0]);
+        command.args(&wrapper[1..]).arg(argument).arg(&self.program);
+        self.command_in(command, args)
+    }
+
     /// Starts one that goes on, such as `events -f`.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::kernel::adopt::Adoption;
 use crate::kernel::live::{AttachedDevice, Live};
 use crate::kernel::read::{self, FlowRecord, HookStatus, ReasonCount, TableFill};
 use crate::kernel::stream::{self, StreamTotals};
-use crate::kernel::{Device, KernelError, Paths, require_root};
+use crate::kernel::{Device, KernelError, Paths, keeper, require_root};
 
 /// Show what is attached, its counters and table fill
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,8 @@ pub(super) struct Arguments {}
 pub(super) struct Status {
     /// Path of the policy file in force; null when nothing is attached.
     policy: Option<String>,
+    /// Its number in the history.
+    number: Option<u64>,
     /// The attached devices.
     devices: Vec<DeviceStatus>,
     /// The interfaces that they are.
@@ -130,9 +132,12 @@ fn read_status(paths: &Paths) -> Result<Status, KernelError> {
         live.devices.iter().map(|device| DeviceStatus::new(paths, device)).collect();
     let tables = read::table_fill(paths, &live)?;
     let events = stream::totals(paths)?;
+    let mut warnings = warnings(&devices, &tables, events);
+    warnings.extend(waiting(paths, &live));
     Ok(Status {
-        warnings: warnings(&devices, &tables, events),
+        warnings,
         interfaces: interfaces(paths, &live)?,
+        number: Some(live.number),
         policy: Some(live.source.path),
         devices,
         tables,
@@ -158,6 +163,22 @@ impl DeviceStatus {
             grace_left: grace_left(device.instance.grace_until, read::monotonic()),
         }
     }
+}
+
+/// What is to happen by itself, and whether somebody sees to it.
+fn waiting(paths: &Paths, live: &Live) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(pending) = &live.pending {
+        let (number, left) = (live.number, pending.left().as_secs());
+        lines.push(format!(
+            "policy {number} waits for its confirmation, {left} s more: `sgctl confirm`, or policy {} comes back",
+            pending.number
+        ));
+    }
+    if let Err(error) = keeper::ensure_if_needed(paths, live) {
+        lines.push(error.to_string());
+    }
+    lines
 }
 
 /// Seconds, begun ones counted whole.
@@ -238,7 +259,8 @@ fn warnings(devices: &[DeviceStatus], tables: &[TableFill], events: StreamTotals
 
 fn text(status: &Status) -> String {
     let Some(policy) = &status.policy else { return "nothing is attached\n".to_owned() };
-    let mut text = format!("policy {policy}\n\n{}", devices_text(&status.devices));
+    let number = status.number.unwrap_or_default();
+    let mut text = format!("policy {number}, {policy}\n\n{}", devices_text(&status.devices));
     for interface in &status.interfaces {
         text.push('\n');
         text.push_str(&interface_text(interface));

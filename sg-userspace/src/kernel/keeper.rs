@@ -7,6 +7,7 @@
 
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -125,6 +126,10 @@ fn step(paths: &Paths, own_lock: &mut Option<Lock>) -> Result<Duration, KernelEr
             Ok(Duration::ZERO)
         }
         Some(wait) => Ok(wait.min(LONGEST)),
+        None if !paths.run.exists() => {
+            *own_lock = None;
+            Ok(Duration::ZERO)
+        }
         None => {
             // Nobody sets one while we look.
             let _lock = Lock::take(&paths.lock())?;
@@ -150,11 +155,23 @@ fn next_deadline(live: &Live) -> Option<Duration> {
 fn leave_everything() {
     let _already_leader = nix::unistd::setsid();
     let pid = std::process::id().to_string();
-    // Version 2, and the hierarchy of version 1 by which a session's processes are found.
-    for group in ["/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/systemd/cgroup.procs"] {
-        let _not_there = std::fs::write(group, &pid);
+    for root in control_groups() {
+        let _forbidden = std::fs::write(root.join("cgroup.procs"), &pid);
     }
     let _forbidden = std::fs::write("/proc/self/oom_score_adj", "-900");
+}
+
+/// The roots of version 2, and of the hierarchy of version 1 by which a session's processes are found.
+fn control_groups() -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let root = |line: &str| {
+        let [_, path, kind, options] = line.split(' ').take(4).collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        let is_one = kind == "cgroup2" || kind == "cgroup" && options.contains("name=systemd");
+        is_one.then(|| PathBuf::from(path))
+    };
+    mounts.lines().filter_map(root).collect()
 }
 
 /// Notices when the state changes.

@@ -1,0 +1,246 @@
+//! Another policy for what is attached: as a whole, or not at all, and the way back.
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tests::{
+    example::Side::{Host, Workload},
+    lab::{self, ONE},
+    net::Net,
+    process::{Output, run},
+    scenario::{
+        LONG,
+        Probe::{Tcp, Udp},
+        Scenario,
+    },
+    sgctl::Sgctl,
+    stale::unique_name,
+    traffic::Outcome::{Connected, TimedOut},
+};
+
+/// The rule that the tests put in the place of http.
+const HTTP: &str = "{type: http, from: [0.0.0.0/0, \"::/0\"], description: everybody reads}";
+const SSH: &str = "{type: ssh, from: {group: default}}";
+
+fn with_ssh() -> String {
+    ONE.replace(HTTP, SSH)
+}
+
+fn apply(sgctl: &Sgctl<'_>, text: &str, options: &[&str]) -> Result<Output> {
+    let path = sgctl.policy("next.yaml", text)?;
+    let path = path.to_str().context("a path in UTF-8")?;
+    sgctl.run(["apply", path].iter().chain(options))
+}
+
+/// Numbers of the history, and which is in force.
+fn history(sgctl: &Sgctl<'_>) -> Result<(Vec<u64>, u64)> {
+    let Value::Array(entries) = sgctl.json(&["history"])? else {
+        anyhow::bail!("history is a list");
+    };
+    let number = |entry: &Value| entry["number"].as_u64();
+    let in_force = entries.iter().find(|entry| entry["in_force"] == true);
+    let in_force = in_force.and_then(number).context("one is in force")?;
+    Ok((entries.iter().filter_map(number).collect(), in_force))
+}
+
+#[test]
+fn apply_opens_and_closes_and_rollback_undoes() -> Result<()> {
+    for side in [Host, Workload] {
+        let net = Net::pair()?;
+        let mut scenario = Scenario::attach(&net, &lab::one()?, side)?;
+        scenario.serve("server", &[Tcp(80), Tcp(22), Udp(53)])?;
+        let http = [
+            ("client", "server", Tcp(80), Connected),
+            ("client", "server", Tcp(22), TimedOut),
+            ("client", "server", Udp(53), Connected),
+        ];
+        let ssh = [
+            ("client", "server", Tcp(80), TimedOut),
+            ("client", "server", Tcp(22), Connected),
+            ("client", "server", Udp(53), Connected),
+        ];
+        scenario.expect(&http)?;
+        let sgctl = scenario.controller("server");
+        let text = if side == Host {
+            fs::read_to_string(sgctl.dir().join("policy.yaml"))?.replace(HTTP, SSH)
+        } else {
+            with_ssh()
+        };
+        ensure!(text.contains(SSH));
+        let output = apply(sgctl, &text, &["--message", "ssh for a day"])?.ok()?;
+        ensure!(output.stdout.contains("policy 2 is in force"), "{output:?}");
+        scenario.expect(&ssh)?;
+        let again = apply(sgctl, &text, &[])?.ok()?;
+        ensure!(again.stdout.contains("nothing changes"), "{again:?}");
+        assert_eq!(history(sgctl)?, (vec![1, 2], 2));
+        let told = sgctl.run(["history", "2"])?.ok()?.stdout;
+        for words in ["ssh for a day", "-          - {type: http", "+          - {type: ssh"] {
+            ensure!(told.contains(words), "{words:?} is not in {told}");
+        }
+        sgctl.run(["rollback"])?.ok()?;
+        scenario.expect(&http)?;
+        sgctl.run(["rollback", "2"])?.ok()?;
+        scenario.expect(&ssh)?;
+        assert_eq!(history(sgctl)?, (vec![1, 2, 3, 4], 4));
+        let kept = sgctl.run(["history", "2", "--policy"])?.ok()?.stdout;
+        assert_eq!(kept, text);
+    }
+    Ok(())
+}
+
+/// What an edit of the text makes of it, and words of the message.
+#[test]
+fn what_is_refused_changes_nothing() -> Result<()> {
+    let net = Net::pair()?;
+    let mut scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    scenario.serve("server", &[Tcp(80), Tcp(22)])?;
+    let sgctl = scenario.controller("server");
+    let renamed = "name: server, addresses";
+    for (from, to, words) in [
+        ("type: ssh", "type: shs", "shs"),
+        (
+            "    interfaces:",
+            "tests: [{from: client, to: server, type: ssh, expect: drop}, {from: client, to: server, type: ssh, expect: allow}]\n    interfaces:",
+            "nothing has changed",
+        ),
+        (renamed, "name: other, addresses", "the policy does not have"),
+        ("name: lab", "name: elsewhere", "in another VPC"),
+    ] {
+        let output = apply(sgctl, &with_ssh().replace(from, to), &[])?;
+        ensure!(output.code == Some(1) && output.stderr.contains(words), "{words}: {output:?}");
+    }
+    let output = sgctl.run(["rollback", "7"])?;
+    ensure!(output.code == Some(1) && output.stderr.contains("no policy 7"), "{output:?}");
+    let output = sgctl.run(["rollback"])?;
+    ensure!(output.code == Some(1) && output.stderr.contains("no policy before"), "{output:?}");
+    let output = sgctl.run(["confirm"])?;
+    ensure!(output.code == Some(1) && output.stderr.contains("no policy waits"), "{output:?}");
+    assert_eq!(history(sgctl)?, (vec![1], 1));
+    scenario.expect(&[
+        ("client", "server", Tcp(80), Connected),
+        ("client", "server", Tcp(22), TimedOut),
+    ])
+}
+
+#[test]
+fn a_confirmed_policy_stays_and_nothing_is_built_on_an_unconfirmed_one() -> Result<()> {
+    let net = Net::pair()?;
+    let mut scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    scenario.serve("server", &[Tcp(80), Tcp(22)])?;
+    let sgctl = scenario.controller("server");
+    apply(sgctl, &with_ssh(), &["--confirm-within", "1h"])?.ok()?;
+    let output = apply(sgctl, ONE, &[])?;
+    ensure!(output.code == Some(1) && output.stderr.contains("sgctl confirm"), "{output:?}");
+    let status = sgctl.run(["status"])?.ok()?.stderr;
+    ensure!(status.contains("waits for its confirmation"), "{status}");
+    sgctl.run(["confirm"])?.ok()?;
+    scenario.expect(&[("client", "server", Tcp(22), Connected)])?;
+    // And one that is taken back by hand.
+    apply(sgctl, ONE, &["--confirm-within", "1h"])?.ok()?;
+    sgctl.run(["rollback"])?.ok()?;
+    assert_eq!(history(sgctl)?, (vec![1, 2, 3, 4], 4));
+    scenario.expect(&[
+        ("client", "server", Tcp(80), TimedOut),
+        ("client", "server", Tcp(22), Connected),
+    ])
+}
+
+/// The session that applied is killed with everything in it, and its control group as well.
+#[test]
+fn an_unconfirmed_policy_goes_though_its_session_is_gone() -> Result<()> {
+    let net = Net::pair()?;
+    let mut scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    scenario.serve("server", &[Tcp(80), Tcp(22)])?;
+    let sgctl = scenario.controller("server");
+    let path = sgctl.policy("next.yaml", &with_ssh())?;
+    let group = ControlGroup::make()?;
+    let seconds = 3;
+    let mut session = sgctl.wrapped(
+        &["setsid", "sh", "-c", "echo $$ > \"$0\" && \"$@\"; sleep 60"],
+        group.path.join("cgroup.procs"),
+        ["apply", path.to_str().context("a path in UTF-8")?, "--confirm-within", "3s"],
+    );
+    let mut session = session.spawn()?;
+    let applied = wait_until(Duration::from_secs(20), || Ok(history(sgctl)?.1 == 2))?;
+    group.kill()?;
+    session.wait()?;
+    scenario.expect(&[("client", "server", Tcp(22), Connected)])?;
+    let back = wait_until(Duration::from_secs(20), || Ok(history(sgctl)?.1 == 3))?;
+    let late = back.duration_since(applied).as_secs_f64() - f64::from(seconds);
+    println!("the policy was back {late:.2} s after its deadline, as seen by `sgctl history`");
+    scenario.expect(&[
+        ("client", "server", Tcp(80), Connected),
+        ("client", "server", Tcp(22), TimedOut),
+    ])?;
+    let told = sgctl.run(["history", "3"])?.ok()?.stdout;
+    ensure!(told.contains("was not confirmed in time"), "{told}");
+    Ok(())
+}
+
+/// Polls until it is so.
+fn wait_until(limit: Duration, so: impl Fn() -> Result<bool>) -> Result<Instant> {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        if so()? {
+            return Ok(Instant::now());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    anyhow::bail!("it is not so after {limit:?}")
+}
+
+/// A control group like that of a login session.
+struct ControlGroup {
+    /// Where version 2 is mounted.
+    root: PathBuf,
+    /// By us.
+    is_mounted: bool,
+    path: PathBuf,
+}
+
+impl ControlGroup {
+    fn make() -> Result<Self> {
+        let name = unique_name("session");
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let mut words = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let found = words.find(|words| words.get(2) == Some(&"cgroup2"));
+        let (root, is_mounted) = match found {
+            Some(words) => (PathBuf::from(words[1]), false),
+            None => (env::temp_dir().join(&name), true),
+        };
+        if is_mounted {
+            fs::create_dir(&root)?;
+            run(Command::new("mount").args(["-t", "cgroup2", "none"]).arg(&root), LONG)?.ok()?;
+        }
+        let path = root.join(&name);
+        let group = Self { root, is_mounted, path };
+        fs::create_dir(&group.path).with_context(|| group.path.display().to_string())?;
+        Ok(group)
+    }
+
+    /// Kills everything in it.
+    fn kill(&self) -> Result<()> {
+        Ok(fs::write(self.path.join("cgroup.kill"), "1")?)
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        _ = self.kill();
+        let started = Instant::now();
+        while fs::remove_dir(&self.path).is_err() && started.elapsed() < LONG {
+            thread::sleep(Duration::from_millis(10));
+        }
+        if self.is_mounted {
+            _ = run(Command::new("umount").arg(&self.root), LONG);
+            _ = fs::remove_dir(&self.root);
+        }
+    }
+}
