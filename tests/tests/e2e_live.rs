@@ -106,8 +106,8 @@ fn what_is_refused_changes_nothing() -> Result<()> {
     for (from, to, words) in [
         ("type: ssh", "type: shs", "shs"),
         (
-            "    interfaces:",
-            "tests: [{from: client, to: server, type: ssh, expect: drop}, {from: client, to: server, type: ssh, expect: allow}]\n    interfaces:",
+            "vpcs:",
+            "tests: [{from: client, to: server, type: http, expect: allow}]\nvpcs:",
             "nothing has changed",
         ),
         (renamed, "name: other, addresses", "the policy does not have"),
