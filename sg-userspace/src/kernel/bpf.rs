@@ -169,7 +169,7 @@ pub(super) fn detach_link(pin: &Path) -> io::Result<()> {
     bpf(BPF_LINK_DETACH, &LinkDetach { link: descriptor(link.as_raw_fd()) }).map(|_zero| ())
 }
 
-fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let get = ObjectGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     own(bpf(BPF_OBJ_GET, &get)?)

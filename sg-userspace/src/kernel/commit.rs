@@ -10,13 +10,14 @@ use std::collections::BTreeSet;
 
 use aya::maps::lpm_trie::Key;
 use serde::{Deserialize, Serialize};
-use sg_common::abi::{AddressKey, ClassWord, HostKey, Interface, InterfaceVersion};
+use sg_common::abi::{ClassWord, Interface, InterfaceVersion};
 
+use super::address_tables::{ClassTable, Family};
 use super::bpf::wait_for_programs;
-use super::maps::{Hash, Lpm, PolicyMaps};
+use super::maps::PolicyMaps;
 use super::pod::Abi;
 use super::{KernelError, Sizes};
-use crate::compile::{Capacities, IpAddress, Prefix, TableSpec};
+use crate::compile::{Capacities, PermitPrefix, TableSpec};
 use crate::diff::{AddressChanges, Changes, KeyChanges, Versions, diff};
 
 /// Which elements of `classes` are free.
@@ -47,6 +48,8 @@ impl Slots {
 pub(super) struct Prepared {
     maps: PolicyMaps,
     changes: Changes,
+    /// Elements of `classes` that were written and stay.
+    words: Vec<(u32, Versions)>,
     generation: u64,
     /// The elements of `classes` as they are after the change.
     pub(super) slots: Slots,
@@ -114,21 +117,20 @@ impl Prepared {
     ) -> Result<Self, KernelError> {
         let generation = maps.generation()?;
         let mut slots = slots.clone();
-        for (permit, rule) in &changes.add_permits {
-            let (bits, key) = permit.key();
-            maps.permits
-                .insert(&Key::new(bits, Abi(key)), rule, 0)
-                .map_err(|e| KernelError::map("write", "PERMITS", e))?;
-        }
-        let mut stage = Stage { maps: &mut maps, slots: &mut slots, freed: Vec::new(), generation };
+        let permits = changes.add_permits.iter().map(|(permit, rule)| (permit.key(), *rule));
+        let (keys, rules): (Vec<_>, Vec<_>) =
+            permits.map(|((bits, key), rule)| (Key::new(bits, Abi(key)), rule)).unzip();
+        maps.batches.permits.update(&keys, &rules)?;
+        let (freed, words) = (Vec::new(), Vec::new());
+        let mut stage = Stage { maps: &maps, slots: &mut slots, freed, words, generation };
         stage.family::<std::net::Ipv4Addr>(&changes.v4)?;
         stage.family::<std::net::Ipv6Addr>(&changes.v6)?;
-        let Stage { freed, .. } = stage;
+        let Stage { freed, words, .. } = stage;
         slots.free.extend(freed);
         for (slot, before, after) in &changes.interfaces {
             set_interface(&mut maps, *slot, versions(generation, *before, *after))?;
         }
-        Ok(Self { maps, changes, generation, slots })
+        Ok(Self { maps, changes, words, generation, slots })
     }
 
     /// The generation that the change brings.
@@ -147,89 +149,92 @@ impl Prepared {
             return Ok(());
         }
         wait_for_programs()?;
-        level(&mut self.maps, &self.changes)
+        self.level()
     }
-}
 
-/// Gives the idle version the live one's content and removes what nobody can meet.
-fn level(maps: &mut PolicyMaps, changes: &Changes) -> Result<(), KernelError> {
-    for (slot, _before, after) in &changes.interfaces {
-        set_interface(maps, *slot, [*after, *after])?;
+    /// Gives the idle version the live one's content and removes what nobody can meet.
+    fn level(&mut self) -> Result<(), KernelError> {
+        let Self { maps, changes, words, .. } = self;
+        for (slot, _before, after) in &changes.interfaces {
+            set_interface(maps, *slot, [*after, *after])?;
+        }
+        let both = |&(slot, Versions { new, .. }): &_| (slot, ClassWord::new([new; 2]));
+        set_classes(maps, words.iter().map(both))?;
+        remove_keys::<std::net::Ipv4Addr>(maps, &changes.v4)?;
+        remove_keys::<std::net::Ipv6Addr>(maps, &changes.v6)?;
+        let permits = changes.remove_permits.iter().map(PermitPrefix::key);
+        let permits: Vec<_> = permits.map(|(bits, key)| Key::new(bits, Abi(key))).collect();
+        maps.batches.permits.remove(&permits)?;
+        // The freed elements of `classes` may be reused by the next change: nobody may still read them.
+        wait_for_programs()
     }
-    level_family::<std::net::Ipv4Addr>(maps, &changes.v4)?;
-    level_family::<std::net::Ipv6Addr>(maps, &changes.v6)?;
-    for permit in &changes.remove_permits {
-        let (bits, key) = permit.key();
-        maps.permits
-            .remove(&Key::new(bits, Abi(key)))
-            .map_err(|e| KernelError::map("write", "PERMITS", e))?;
-    }
-    // The freed elements of `classes` may be reused by the next change: nobody may still read them.
-    wait_for_programs()
 }
 
 /// Writing the inserts and the idle versions.
 struct Stage<'a> {
-    maps: &'a mut PolicyMaps,
+    maps: &'a PolicyMaps,
     slots: &'a mut Slots,
     /// Elements that the change gives back: until its flip packets are judged by them, so none is taken again
     /// by the same change.
     freed: Vec<u32>,
+    /// Elements that stay, and what they hold.
+    words: Vec<(u32, Versions)>,
     generation: u64,
 }
 
 impl Stage<'_> {
     fn family<A: Family>(&mut self, changes: &AddressChanges<A>) -> Result<(), KernelError> {
-        self.table(&changes.hosts, A::hosts)?;
-        self.table(&changes.cidrs, A::cidrs)?;
-        self.table(&changes.own, A::own)
+        self.table(&changes.hosts, A::hosts(self.maps))?;
+        self.table(&changes.cidrs, A::cidrs(self.maps))?;
+        self.table(&changes.own, A::own(self.maps))
     }
 
     fn table<K: Copy, M: ClassTable<K>>(
         &mut self,
         changes: &KeyChanges<K>,
-        table: fn(&mut PolicyMaps) -> &mut M,
+        table: &M,
     ) -> Result<(), KernelError> {
-        for (key, versions) in &changes.insert {
-            let slot = self.slots.take();
-            set_class(self.maps, slot, class_word(self.generation, *versions))?;
-            table(self.maps).add(key, slot)?;
+        let mut words = Vec::with_capacity(changes.insert.len());
+        for (_key, versions) in &changes.insert {
+            words.push((self.slots.take(), *versions));
         }
+        // Before anything leads there.
+        self.set_classes(&words)?;
+        let keys: Vec<K> = changes.insert.iter().map(|(key, _)| *key).collect();
+        let slots: Vec<u32> = words.iter().map(|(slot, _)| *slot).collect();
+        table.add(&keys, &slots)?;
+        let mut others = Vec::new();
         for (key, versions) in &changes.change {
-            let slot = table(self.maps).slot(key)?;
-            set_class(self.maps, slot, class_word(self.generation, *versions))?;
+            others.push((table.slot(key)?, *versions));
         }
+        words.extend_from_slice(&others);
         for (key, versions) in &changes.remove {
-            let slot = table(self.maps).slot(key)?;
-            set_class(self.maps, slot, class_word(self.generation, *versions))?;
+            let slot = table.slot(key)?;
+            others.push((slot, *versions));
             self.freed.push(slot);
         }
+        self.set_classes(&others)?;
+        self.words.append(&mut words);
         Ok(())
     }
+
+    fn set_classes(&self, words: &[(u32, Versions)]) -> Result<(), KernelError> {
+        let word = |&(slot, versions): &_| (slot, class_word(self.generation, versions));
+        set_classes(self.maps, words.iter().map(word))
+    }
 }
 
-fn level_family<A: Family>(
-    maps: &mut PolicyMaps,
+fn remove_keys<A: Family>(
+    maps: &PolicyMaps,
     changes: &AddressChanges<A>,
 ) -> Result<(), KernelError> {
-    level_table(maps, &changes.hosts, A::hosts)?;
-    level_table(maps, &changes.cidrs, A::cidrs)?;
-    level_table(maps, &changes.own, A::own)
+    A::hosts(maps).remove(&keys(&changes.hosts.remove))?;
+    A::cidrs(maps).remove(&keys(&changes.cidrs.remove))?;
+    A::own(maps).remove(&keys(&changes.own.remove))
 }
 
-fn level_table<K: Copy, M: ClassTable<K>>(
-    maps: &mut PolicyMaps,
-    changes: &KeyChanges<K>,
-    table: fn(&mut PolicyMaps) -> &mut M,
-) -> Result<(), KernelError> {
-    for (key, versions) in changes.insert.iter().chain(&changes.change) {
-        let slot = table(maps).slot(key)?;
-        set_class(maps, slot, ClassWord::new([versions.new; 2]))?;
-    }
-    for (key, _versions) in &changes.remove {
-        table(maps).take(key)?;
-    }
-    Ok(())
+fn keys<K: Copy>(changes: &[(K, Versions)]) -> Vec<K> {
+    changes.iter().map(|(key, _versions)| *key).collect()
 }
 
 /// `old` in the version that counts in this generation, `new` in the other.
@@ -241,8 +246,13 @@ fn class_word(generation: u64, class: Versions) -> ClassWord {
     ClassWord::new(versions(generation, class.old, class.new))
 }
 
-fn set_class(maps: &mut PolicyMaps, slot: u32, word: ClassWord) -> Result<(), KernelError> {
-    maps.classes.set(slot, Abi(word), 0).map_err(|e| KernelError::map("write", "CLASSES", e))
+fn set_classes(
+    maps: &PolicyMaps,
+    words: impl Iterator<Item = (u32, ClassWord)>,
+) -> Result<(), KernelError> {
+    let (slots, words): (Vec<u32>, Vec<Abi<ClassWord>>) =
+        words.map(|(slot, word)| (slot, Abi(word))).unzip();
+    maps.batches.classes.update(&slots, &words)
 }
 
 fn set_interface(
@@ -253,98 +263,4 @@ fn set_interface(
     let failed = |e| KernelError::map("write", "INTERFACES", e);
     let interface = Interface { versions };
     maps.interfaces.set(slot.into(), Abi(interface), 0).map_err(failed)
-}
-
-/// A table that leads from addresses to elements of `classes`.
-trait ClassTable<K> {
-    fn add(&mut self, key: &K, slot: u32) -> Result<(), KernelError>;
-    fn slot(&self, key: &K) -> Result<u32, KernelError>;
-    fn take(&mut self, key: &K) -> Result<(), KernelError>;
-}
-
-impl<A: IpAddress> ClassTable<Prefix<A>> for Lpm<AddressKey<A::Wire>>
-where
-    Abi<AddressKey<A::Wire>>: aya::Pod,
-{
-    fn add(&mut self, key: &Prefix<A>, slot: u32) -> Result<(), KernelError> {
-        let (bits, data) = key.key();
-        self.insert(&Key::new(bits, Abi(data)), slot, 0)
-            .map_err(|e| KernelError::map("write", "an address table", e))
-    }
-
-    fn slot(&self, key: &Prefix<A>) -> Result<u32, KernelError> {
-        let (bits, data) = key.key();
-        self.get(&Key::new(bits, Abi(data)), 0)
-            .map_err(|e| KernelError::map("read", "an address table", e))
-    }
-
-    fn take(&mut self, key: &Prefix<A>) -> Result<(), KernelError> {
-        let (bits, data) = key.key();
-        self.remove(&Key::new(bits, Abi(data)))
-            .map_err(|e| KernelError::map("write", "an address table", e))
-    }
-}
-
-impl<A: IpAddress> ClassTable<(u32, A)> for Hash<HostKey<A::Wire>, u32>
-where
-    Abi<HostKey<A::Wire>>: aya::Pod,
-{
-    fn add(&mut self, key: &(u32, A), slot: u32) -> Result<(), KernelError> {
-        let key = HostKey { vpc: key.0, address: key.1.wire() };
-        self.insert(Abi(key), slot, 0).map_err(|e| KernelError::map("write", "a host table", e))
-    }
-
-    fn slot(&self, key: &(u32, A)) -> Result<u32, KernelError> {
-        let key = HostKey { vpc: key.0, address: key.1.wire() };
-        self.get(&Abi(key), 0).map_err(|e| KernelError::map("read", "a host table", e))
-    }
-
-    fn take(&mut self, key: &(u32, A)) -> Result<(), KernelError> {
-        let key = HostKey { vpc: key.0, address: key.1.wire() };
-        self.remove(&Abi(key)).map_err(|e| KernelError::map("write", "a host table", e))
-    }
-}
-
-/// The tables of an address family.
-trait Family: IpAddress {
-    type Hosts: ClassTable<(u32, Self)>;
-    type Prefixes: ClassTable<Prefix<Self>>;
-
-    fn hosts(maps: &mut PolicyMaps) -> &mut Self::Hosts;
-    fn cidrs(maps: &mut PolicyMaps) -> &mut Self::Prefixes;
-    fn own(maps: &mut PolicyMaps) -> &mut Self::Prefixes;
-}
-
-impl Family for std::net::Ipv4Addr {
-    type Hosts = Hash<HostKey<sg_common::V4>, u32>;
-    type Prefixes = Lpm<AddressKey<sg_common::V4>>;
-
-    fn hosts(maps: &mut PolicyMaps) -> &mut Self::Hosts {
-        &mut maps.hosts_v4
-    }
-
-    fn cidrs(maps: &mut PolicyMaps) -> &mut Self::Prefixes {
-        &mut maps.cidrs_v4
-    }
-
-    fn own(maps: &mut PolicyMaps) -> &mut Self::Prefixes {
-        &mut maps.own_v4
-    }
-}
-
-impl Family for std::net::Ipv6Addr {
-    type Hosts = Hash<HostKey<sg_common::V6>, u32>;
-    type Prefixes = Lpm<AddressKey<sg_common::V6>>;
-
-    fn hosts(maps: &mut PolicyMaps) -> &mut Self::Hosts {
-        &mut maps.hosts_v6
-    }
-
-    fn cidrs(maps: &mut PolicyMaps) -> &mut Self::Prefixes {
-        &mut maps.cidrs_v6
-    }
-
-    fn own(maps: &mut PolicyMaps) -> &mut Self::Prefixes {
-        &mut maps.own_v6
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use sg_common::abi::{
     AddressKey, ClassWord, ClockEntry, Counter, Datagram, Flow, FlowKey, HostKey, Interface,
@@ -11,6 +11,8 @@ use sg_common::abi::{
 use sg_common::{V4, V6};
 
 use super::KernelError;
+use super::address_tables::{HostTable, PrefixTable};
+use super::batch::Batch;
 use super::pod::Abi;
 
 pub(super) type Lpm<K> = LpmTrie<MapData, Abi<K>, u32>;
@@ -22,12 +24,19 @@ pub(super) struct PolicyMaps {
     pub(super) interfaces: Array<MapData, Abi<Interface>>,
     pub(super) classes: Array<MapData, Abi<ClassWord>>,
     pub(super) permits: Lpm<PermitKey>,
-    pub(super) hosts_v4: Hash<HostKey<V4>, u32>,
-    pub(super) hosts_v6: Hash<HostKey<V6>, u32>,
-    pub(super) cidrs_v4: Lpm<AddressKey<V4>>,
-    pub(super) cidrs_v6: Lpm<AddressKey<V6>>,
-    pub(super) own_v4: Lpm<AddressKey<V4>>,
-    pub(super) own_v6: Lpm<AddressKey<V6>>,
+    pub(super) hosts_v4: HostTable<V4>,
+    pub(super) hosts_v6: HostTable<V6>,
+    pub(super) cidrs_v4: PrefixTable<V4>,
+    pub(super) cidrs_v6: PrefixTable<V6>,
+    pub(super) own_v4: PrefixTable<V4>,
+    pub(super) own_v6: PrefixTable<V6>,
+    pub(super) batches: Batches,
+}
+
+/// Those that are written by the batch besides.
+pub(super) struct Batches {
+    pub(super) classes: Batch<u32, Abi<ClassWord>>,
+    pub(super) permits: Batch<Key<Abi<PermitKey>>, u32>,
 }
 
 /// Opens one pinned map as the type it must have.
@@ -40,6 +49,20 @@ where
     Map::from_map_data(data).and_then(M::try_from).map_err(failed)
 }
 
+fn hosts<W: 'static>(pins: &Path, name: &'static str) -> Result<HostTable<W>, KernelError>
+where
+    Abi<HostKey<W>>: aya::Pod,
+{
+    Ok(HostTable { map: open(pins, name)?, batch: Batch::open(pins, name)? })
+}
+
+fn prefixes<W: 'static>(pins: &Path, name: &'static str) -> Result<PrefixTable<W>, KernelError>
+where
+    Abi<AddressKey<W>>: aya::Pod,
+{
+    Ok(PrefixTable { map: open(pins, name)?, batch: Batch::open(pins, name)? })
+}
+
 impl PolicyMaps {
     pub(super) fn open(pins: &Path) -> Result<Self, KernelError> {
         Ok(Self {
@@ -47,12 +70,16 @@ impl PolicyMaps {
             interfaces: open(pins, "INTERFACES")?,
             classes: open(pins, "CLASSES")?,
             permits: open(pins, "PERMITS")?,
-            hosts_v4: open(pins, "HOSTS_V4")?,
-            hosts_v6: open(pins, "HOSTS_V6")?,
-            cidrs_v4: open(pins, "CIDRS_V4")?,
-            cidrs_v6: open(pins, "CIDRS_V6")?,
-            own_v4: open(pins, "OWN_V4")?,
-            own_v6: open(pins, "OWN_V6")?,
+            hosts_v4: hosts(pins, "HOSTS_V4")?,
+            hosts_v6: hosts(pins, "HOSTS_V6")?,
+            cidrs_v4: prefixes(pins, "CIDRS_V4")?,
+            cidrs_v6: prefixes(pins, "CIDRS_V6")?,
+            own_v4: prefixes(pins, "OWN_V4")?,
+            own_v6: prefixes(pins, "OWN_V6")?,
+            batches: Batches {
+                classes: Batch::open(pins, "CLASSES")?,
+                permits: Batch::open(pins, "PERMITS")?,
+            },
         })
     }
 

@@ -4,8 +4,10 @@
 //! writes the difference into the maps ([`commit`]) and moves links ([`hooks`]). Enforcement lives in pinned
 //! links and maps alone; no process of ours has to.
 
+mod address_tables;
 pub mod addresses;
 pub mod adopt;
+mod batch;
 mod bpf;
 pub mod commit;
 mod conntrack;
@@ -152,6 +154,16 @@ pub enum KernelError {
         map: &'static str,
         /// Why.
         source: Box<aya::maps::MapError>,
+    },
+    /// Many elements at once that could not be written.
+    #[error("cannot {doing} map {map}")]
+    Batch {
+        /// What failed.
+        doing: &'static str,
+        /// Which map.
+        map: &'static str,
+        /// Why.
+        source: std::io::Error,
     },
     /// A table is too small for the policy.
     #[error(

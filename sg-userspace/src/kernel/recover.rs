@@ -37,10 +37,10 @@ pub(super) fn restore(paths: &Paths, live: &mut Live) -> Result<(), KernelError>
     let tables = &live.tables;
     interfaces(&mut maps, tables, live.sizes.interfaces)?;
     family(&mut maps, &tables.v4, &mut used, |maps| {
-        (&mut maps.hosts_v4, &mut maps.cidrs_v4, &mut maps.own_v4)
+        (&mut maps.hosts_v4.map, &mut maps.cidrs_v4.map, &mut maps.own_v4.map)
     })?;
     family(&mut maps, &tables.v6, &mut used, |maps| {
-        (&mut maps.hosts_v6, &mut maps.cidrs_v6, &mut maps.own_v6)
+        (&mut maps.hosts_v6.map, &mut maps.cidrs_v6.map, &mut maps.own_v6.map)
     })?;
     permits(&mut maps, tables)?;
     live.slots = Slots::from_used(&used);
