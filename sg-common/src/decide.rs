@@ -45,6 +45,9 @@ pub fn decide<P: Packet + ?Sized, T: Tables>(
     };
     let decision = outcome.decision();
     tables.count(context.direction, decision.reason, length(packet));
+    if decision.rule != 0 {
+        tables.hit(decision.rule, length(packet), context.now);
+    }
     decision
 }
 

@@ -121,6 +121,8 @@ pub trait Tables: AddressTables<V4> + AddressTables<V6> {
     fn permit(&self, key: &PermitKey) -> Option<Permit>;
     /// Counts a packet.
     fn count(&self, direction: Direction, reason: Reason, length: u32);
+    /// Counts a packet that passes because of a rule, unless the rule has gone.
+    fn hit(&self, rule: u32, length: u32, now: u64);
     /// Hands an event on: `fill` completes a record that has its time and kind. It may be suppressed or
     /// lost, never waited for.
     fn emit(&self, time: u64, kind: EventKind, fill: impl FnOnce(&mut Event));

@@ -27,6 +27,9 @@ static SG_REPLAY: u32 = 0;
 /// Elements of the reclaiming clock less one; their number is a power of two.
 #[unsafe(no_mangle)]
 static SG_CLOCK_MASK: u32 = 0;
+/// Elements of the rules' counters less one; their number is a power of two.
+#[unsafe(no_mangle)]
+static SG_RULE_MASK: u32 = 0;
 /// Drops reported per second and processor.
 #[unsafe(no_mangle)]
 static SG_DROP_BUDGET: u32 = 0;
@@ -80,6 +83,11 @@ pub(crate) fn replay() -> bool {
 #[inline(always)]
 pub(crate) fn clock_mask() -> u32 {
     read(&SG_CLOCK_MASK)
+}
+
+#[inline(always)]
+pub(crate) fn rule_mask() -> u32 {
+    read(&SG_RULE_MASK)
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sg_common::abi::{
     AddressKey, ClassWord, ClockEntry, Counter, Datagram, DecisionRecord, Flow, FlowKey, HostKey,
-    Interface, Permit, PermitKey, StreamCounters,
+    Interface, Permit, PermitKey, RuleCounter, StreamCounters,
 };
 use sg_common::{Scratch, V4, V6};
 
@@ -63,6 +63,9 @@ pub(crate) static HANDS: Array<Counter64> = Array::pinned(2, 0);
 pub(crate) static OTHERS: Array<Counter64> = Array::pinned(2, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(1, 0);
+/// Indexed by the low bits of a rule's number.
+#[map]
+pub(crate) static RULE_HITS: PerCpuArray<RuleCounter> = PerCpuArray::pinned(1, 0);
 #[map]
 pub(crate) static STREAM: PerCpuArray<StreamCounters> = PerCpuArray::pinned(1, 0);
 #[map]

@@ -275,6 +275,15 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn hit(&self, rule: u32, length: u32, now: u64) {
+        if let Some(counter) = maps::RULE_HITS.get_ptr_mut(rule & globals::rule_mask()) {
+            // SAFETY: as in `count`. Userspace gives the element to another rule only where a grace period
+            // ago it was nobody's already.
+            unsafe { &mut *counter }.add(rule, length, now);
+        }
+    }
+
+    #[inline(always)]
     fn emit(&self, time: u64, kind: EventKind, fill: impl FnOnce(&mut Event)) {
         stream::emit(time, kind, fill);
     }

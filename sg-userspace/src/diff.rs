@@ -49,6 +49,10 @@ pub struct Changes {
     pub add_permits: Vec<(PermitPrefix, u32)>,
     /// Permits to remove when nobody can meet them any more.
     pub remove_permits: Vec<PermitPrefix>,
+    /// Rules that come: their hits are counted from the flip on.
+    pub add_rules: Vec<u32>,
+    /// Rules that go.
+    pub remove_rules: Vec<u32>,
     /// IPv4 addresses.
     pub v4: AddressChanges<std::net::Ipv4Addr>,
     /// IPv6 addresses.
@@ -83,6 +87,8 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.add_permits.is_empty()
             && self.remove_permits.is_empty()
+            && self.add_rules.is_empty()
+            && self.remove_rules.is_empty()
             && self.v4.is_empty()
             && self.v6.is_empty()
             && self.interfaces.is_empty()
@@ -96,9 +102,14 @@ pub fn diff(old: &TableSpec, new: &TableSpec) -> Changes {
         let missing = these.permits.iter().filter(|(key, _)| !those.permits.contains_key(key));
         missing.map(|(&key, &rule)| (key, rule)).collect()
     };
+    let rules = |these: &TableSpec, those: &TableSpec| -> Vec<u32> {
+        these.rules.keys().filter(|number| !those.rules.contains_key(number)).copied().collect()
+    };
     Changes {
         add_permits: permits(new, old),
         remove_permits: permits(old, new).into_iter().map(|(key, _rule)| key).collect(),
+        add_rules: rules(new, old),
+        remove_rules: rules(old, new),
         v4: address_changes(&old.v4, &new.v4),
         v6: address_changes(&old.v6, &new.v6),
         interfaces: interface_changes(old, new),

@@ -333,6 +333,7 @@ const SIZES: Sizes = Sizes {
     interfaces: 16,
     classes: 1024,
     permits: 1024,
+    rules: 1 << 14,
     hosts: 256,
     cidrs: 64,
     own: 16,

@@ -18,12 +18,12 @@ pub use keys::{AddressKey, FlowKey, FlowKind, HostKey, PermitKey, VPC_BITS};
 pub use values::{
     CLASS_ANYONE_V4, CLASS_ANYONE_V6, CLASS_FIRST_FREE, CLASS_NONE, ClassWord, ClockEntry, Counter,
     DecisionRecord, INTERFACE_FLAGS, Interface, InterfaceFlags, InterfaceVersion, Permit,
-    REASON_SLOTS, StreamCounters, counter_index,
+    REASON_SLOTS, RuleCounter, StreamCounters, counter_index,
 };
 
 /// Version of everything in this module; part of the pin path, so that programs and controllers of
 /// different versions never share a map.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -53,10 +53,11 @@ mod tests {
             size_of::<StreamCounters>(),
             size_of::<DecisionRecord>(),
             size_of::<Adoption>(),
+            size_of::<RuleCounter>(),
         ];
         assert_eq!(
             (ABI_VERSION, sizes),
-            (2, [16, 40, 8, 20, 8, 20, 12, 64, 64, 40, 24, 48, 64, 88, 16, 40, 8, 56])
+            (3, [16, 40, 8, 20, 8, 20, 12, 64, 64, 40, 24, 48, 64, 88, 16, 40, 8, 56, 32])
         );
     }
 }

@@ -183,6 +183,37 @@ pub const fn counter_index(slot: u16, direction: Direction, reason: Reason) -> u
     (slot as u32 * 2 + direction as u32) * REASON_SLOTS + reason as u32
 }
 
+/// Element of `rule_hits`: what has passed because of one rule. No two rules in force share an element, but a
+/// rule that has gone and one that came after it may: each counts only where the element is its own.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct RuleCounter {
+    /// Number of the rule that owns the element; 0: nobody does.
+    pub rule: u32,
+    /// Since when, in whole seconds of the monotonic clock.
+    pub since: u32,
+    /// Number of packets.
+    pub packets: u64,
+    /// Their bytes, link layer included.
+    pub bytes: u64,
+    /// When the last one came, in nanoseconds of the monotonic clock; 0: none did.
+    pub last: u64,
+}
+
+impl RuleCounter {
+    /// Adds one packet of a rule, if the element is that rule's.
+    #[inline(always)]
+    pub fn add(&mut self, rule: u32, length: u32, now: u64) {
+        if self.rule == rule {
+            self.packets += 1;
+            self.bytes += u64::from(length);
+            self.last = now;
+        }
+    }
+}
+
 /// What became of the events of one processor.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,

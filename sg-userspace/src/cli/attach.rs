@@ -86,6 +86,9 @@ struct SizeArguments {
     /// Permits: rules times the classes of peers that they name
     #[arg(long, value_name = "N", value_parser = up_to(1 << 30))]
     max_permits: Option<u32>,
+    /// Rules of all attached interfaces, rounded up to a power of two
+    #[arg(long, value_name = "N", value_parser = up_to(1 << 24))]
+    max_rules: Option<u32>,
     /// Members, CIDRs and own addresses together, both families
     #[arg(long, value_name = "N", value_parser = up_to(1 << 30))]
     max_addresses: Option<u32>,
@@ -305,6 +308,7 @@ impl SizeArguments {
             hosts: self.max_members.unwrap_or(usual.hosts),
             cidrs: self.max_cidrs.unwrap_or(usual.cidrs),
             permits: self.max_permits.unwrap_or(usual.permits),
+            rules: self.max_rules.map_or(usual.rules, u32::next_power_of_two),
             classes: self.max_addresses.unwrap_or(usual.classes),
             interfaces: self.max_interfaces.unwrap_or(usual.interfaces),
             own: self.max_own_addresses.unwrap_or(usual.own),

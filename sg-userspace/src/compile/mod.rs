@@ -28,6 +28,7 @@ use crate::policy::Policy;
 use crate::policy::model::{LiveFlows, Vpc};
 use numbering::Numbers;
 
+pub use numbering::RuleSlots;
 pub use prefixes::port_prefixes;
 pub use rule_info::{Everybody, Origin, PeerName, PeerSpec, RuleIdentity, RuleInfo, TrafficText};
 pub use spec::{
@@ -100,7 +101,7 @@ pub fn compile(
         policy,
         surroundings,
         numbers: Numbers::following(previous.unwrap_or(&nothing)),
-        spec: TableSpec::default(),
+        spec: TableSpec::empty(previous.map_or_else(RuleSlots::default, |it| it.rule_slots)),
         permits: Vec::new(),
     };
     for vpc in &policy.vpcs {

@@ -3,10 +3,59 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 
+use serde::{Deserialize, Serialize};
 use sg_common::abi::{CLASS_FIRST_FREE, Permit};
 
 use super::rule_info::{PeerSpec, RuleIdentity};
 use super::spec::{NextNumbers, PolicySpec, TableSpec};
+
+/// Elements of the rules' counters: a rule's is its number modulo theirs, a power of two. So that no two rules in
+/// force share one, a fresh number is one whose element is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RuleSlots(u32);
+
+impl RuleSlots {
+    /// At least so many elements.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number.next_power_of_two())
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// A rule's.
+    #[must_use]
+    pub const fn of(self, rule: u32) -> u32 {
+        rule & (self.0 - 1)
+    }
+}
+
+impl Default for RuleSlots {
+    fn default() -> Self {
+        Self::new(1 << 14)
+    }
+}
+
+/// Elements that numbers in use occupy.
+#[derive(Debug)]
+struct Elements {
+    slots: RuleSlots,
+    taken: HashSet<u32>,
+}
+
+impl Elements {
+    /// Where none is free any more, numbers share them: what does not fit is refused when it is to be loaded, and
+    /// may be looked at as before.
+    fn is_taken(&self, number: u32) -> bool {
+        self.taken.len() < self.slots.number() as usize
+            && self.taken.contains(&self.slots.of(number))
+    }
+}
 
 /// Numbers of one kind of content. Fresh ones rise, so that a number comes back only when all others
 /// have been used, and never while the previous spec holds it.
@@ -14,6 +63,8 @@ use super::spec::{NextNumbers, PolicySpec, TableSpec};
 pub(super) struct Numbering<K> {
     known: HashMap<K, u32>,
     taken: HashSet<u32>,
+    /// Where numbers must differ in their low bits too.
+    elements: Option<Elements>,
     first: u32,
     next: u32,
 }
@@ -22,7 +73,13 @@ impl<K: Eq + Hash> Numbering<K> {
     fn new(first: u32, next: u32, previous: impl Iterator<Item = (u32, K)>) -> Self {
         let known: HashMap<K, u32> = previous.map(|(number, content)| (content, number)).collect();
         let taken = known.values().copied().collect();
-        Self { known, taken, first, next: next.max(first) }
+        Self { known, taken, elements: None, first, next: next.max(first) }
+    }
+
+    /// The same, giving no two numbers in use the same element.
+    fn in_elements(self, slots: RuleSlots) -> Self {
+        let taken = self.taken.iter().map(|&number| slots.of(number)).collect();
+        Self { elements: Some(Elements { slots, taken }), ..self }
     }
 
     /// The number of this content.
@@ -30,14 +87,22 @@ impl<K: Eq + Hash> Numbering<K> {
         if let Some(&number) = self.known.get(&content) {
             return number;
         }
-        while self.taken.contains(&self.next) {
+        while self.is_taken(self.next) {
             self.next = self.after(self.next);
         }
         let number = self.next;
         self.next = self.after(number);
         self.taken.insert(number);
+        if let Some(Elements { slots, taken }) = &mut self.elements {
+            taken.insert(slots.of(number));
+        }
         self.known.insert(content, number);
         number
+    }
+
+    fn is_taken(&self, number: u32) -> bool {
+        self.taken.contains(&number)
+            || self.elements.as_ref().is_some_and(|elements| elements.is_taken(number))
     }
 
     fn after(&self, number: u32) -> u32 {
@@ -97,7 +162,7 @@ impl Numbers {
             peers: Numbering::new(1, next.peer, contents(&previous.peers)),
             classes: Numbering::new(CLASS_FIRST_FREE, next.class, contents(&previous.classes)),
             policies: Numbering::new(1, next.policy, contents(&previous.policies)),
-            rules: Numbering::new(1, next.rule, identities),
+            rules: Numbering::new(1, next.rule, identities).in_elements(previous.rule_slots),
             slots: Slots { taken: slots.values().copied().collect(), known: slots, next: 0 },
         }
     }
@@ -133,6 +198,14 @@ mod tests {
     fn numbers_wrap_around_to_the_first_free_one() {
         let mut numbers = Numbering::new(3, Permit::MAX_RULE, [(3, "a")].into_iter());
         assert_eq!(["b", "c"].map(|name| numbers.of(name)), [Permit::MAX_RULE, 4]);
+    }
+
+    #[test]
+    fn no_two_numbers_in_use_share_an_element() {
+        let known = [(5, "a"), (6, "b")].into_iter();
+        let mut numbers = Numbering::new(1, 8, known).in_elements(RuleSlots::new(4));
+        assert_eq!(["c", "d"].map(|name| numbers.of(name)), [8, 11], "9 and 10 are 5's and 6's");
+        assert_eq!(["e", "f"].map(|name| numbers.of(name)), [12, 13], "there is no more room");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sg_common::abi::{AddressKey, HostKey, InterfaceVersion, PermitKey, VPC_BITS};
 use sg_common::{Attachment, Be16, Direction, V4, V6};
 
+use super::numbering::RuleSlots;
 use super::rule_info::{PeerSpec, RuleInfo};
 use super::serial;
 use crate::policy::model::Side;
@@ -50,6 +51,9 @@ pub struct TableSpec {
     /// Rules by number, for events and `explain`.
     #[serde(with = "serial::pairs")]
     pub rules: BTreeMap<u32, RuleInfo>,
+    /// How many rules can be in force: so many low bits of their numbers tell them apart.
+    #[serde(default)]
+    pub rule_slots: RuleSlots,
     /// Whether flows that a change no longer allows are cut (`live_flows: cut`).
     pub cut_live_flows: bool,
     /// Where the search for a fresh number goes on.
@@ -180,6 +184,12 @@ pub struct Capacities {
 }
 
 impl TableSpec {
+    /// Nothing, in tables that count the hits of so many rules.
+    #[must_use]
+    pub fn empty(rule_slots: RuleSlots) -> Self {
+        Self { rule_slots, ..Self::default() }
+    }
+
     /// How many entries each map must hold.
     #[must_use]
     pub fn capacities(&self) -> Capacities {

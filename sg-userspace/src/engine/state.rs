@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use sg_common::abi::{ClockEntry, Counter, DatagramCell, Event, FlowCell, FlowKey};
+use sg_common::abi::{ClockEntry, Counter, DatagramCell, Event, FlowCell, FlowKey, RuleCounter};
 use sg_common::{Direction, Reason, Scratch, V4, V6};
 
 use super::lru::Lru;
@@ -38,6 +38,8 @@ pub struct State {
     pub(super) v4: FamilyState<V4>,
     pub(super) v6: FamilyState<V6>,
     pub(super) counters: RefCell<Counters>,
+    /// By the rule's number, which no other rule ever has here.
+    pub(super) hits: RefCell<BTreeMap<u32, RuleCounter>>,
     pub(super) events: RefCell<Vec<Event>>,
     pub(super) scratch: RefCell<Scratch>,
 }
@@ -65,6 +67,7 @@ impl State {
             v4: FamilyState::new(limits),
             v6: FamilyState::new(limits),
             counters: RefCell::default(),
+            hits: RefCell::default(),
             events: RefCell::default(),
             scratch: RefCell::default(),
         }

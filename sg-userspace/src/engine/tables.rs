@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use sg_common::abi::{
     Adopted, Adoption, ClassWord, ClockEntry, Datagram, DatagramCell, Event, EventKind, Flow,
-    FlowCell, FlowKey, InterfaceFlags, InterfaceVersion, Permit, PermitKey,
+    FlowCell, FlowKey, InterfaceFlags, InterfaceVersion, Permit, PermitKey, RuleCounter,
 };
 use sg_common::{
     Address, AddressTables, Attachment, ClockHand, Context, Decision, Direction, LinkLayer, Reason,
@@ -106,6 +106,18 @@ impl<'s> HostTables<'s> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.state.counters.borrow().clone()
+    }
+
+    /// What has passed because of each rule in force, where anything has.
+    #[must_use]
+    pub fn rule_hits(&self) -> Vec<RuleCounter> {
+        let hits = self.state.hits.borrow();
+        hits.values().filter(|hit| self.spec.rules.contains_key(&hit.rule)).copied().collect()
+    }
+
+    /// Forgets what rules were hit, of the interfaces that share the state too.
+    pub fn forget_hits(&self) {
+        self.state.hits.take();
     }
 
     /// Forgets every flow, of the interfaces that share the state too.
@@ -338,6 +350,14 @@ impl Tables for HostTables<'_> {
         let counter = counters.entry((self.attachment.slot, direction, reason)).or_default();
         counter.packets += 1;
         counter.bytes += u64::from(length);
+    }
+
+    fn hit(&self, rule: u32, length: u32, now: u64) {
+        if self.spec.rules.contains_key(&rule) {
+            let mut hits = self.state.hits.borrow_mut();
+            let fresh = RuleCounter { rule, ..RuleCounter::default() };
+            hits.entry(rule).or_insert(fresh).add(rule, length, now);
+        }
     }
 
     fn emit(&self, time: u64, kind: EventKind, fill: impl FnOnce(&mut Event)) {

@@ -82,11 +82,12 @@ impl Planned {
     ) -> Result<Self, KernelError> {
         let inserts = changes.v4.inserts() + changes.v6.inserts();
         let fresh = inserts.saturating_sub(slots.free.len());
-        let Changes { add_permits, v4, v6, .. } = &changes;
+        let Changes { add_permits, add_rules, v4, v6, .. } = &changes;
         for (map, needed, room, option) in [
             ("INTERFACES", new.interface_slots(), sizes.interfaces, "interfaces"),
             ("FLOWS", new.shared_flows(), sizes.flows, "flows"),
             ("CLASSES", slots.next as usize + fresh, sizes.classes, "addresses"),
+            ("RULE_HITS", before.rules + add_rules.len(), sizes.rules, "rules"),
             ("PERMITS", before.permits + add_permits.len(), sizes.permits, "permits"),
             ("HOSTS_V4", before.hosts_v4 + v4.hosts.insert.len(), sizes.hosts, "members"),
             ("HOSTS_V6", before.hosts_v6 + v6.hosts.insert.len(), sizes.hosts, "members"),
@@ -120,6 +121,8 @@ impl Prepared {
         let permits = changes.add_permits.iter().map(|(permit, rule)| (permit.key(), *rule));
         let (keys, rules): (Vec<_>, Vec<_>) =
             permits.map(|((bits, key), rule)| (Key::new(bits, Abi(key)), rule)).unzip();
+        // A rule's counters are its own before a packet can count to it.
+        maps.rules.give(&changes.add_rules)?;
         maps.batches.permits.update(&keys, &rules)?;
         let (freed, words) = (Vec::new(), Vec::new());
         let mut stage = Stage { maps: &maps, slots: &mut slots, freed, words, generation };
@@ -165,7 +168,8 @@ impl Prepared {
         let permits = changes.remove_permits.iter().map(PermitPrefix::key);
         let permits: Vec<_> = permits.map(|(bits, key)| Key::new(bits, Abi(key))).collect();
         maps.batches.permits.remove(&permits)?;
-        // The freed elements of `classes` may be reused by the next change: nobody may still read them.
+        maps.rules.take_back(&changes.remove_rules)?;
+        // The freed elements of `classes` and of the rules' counters may be reused by the next change: nobody may still read them.
         wait_for_programs()
     }
 }

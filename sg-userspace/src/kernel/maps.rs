@@ -13,6 +13,7 @@ use sg_common::{V4, V6};
 use super::KernelError;
 use super::address_tables::{HostTable, PrefixTable};
 use super::batch::Batch;
+use super::hits::RuleTable;
 use super::pod::Abi;
 
 pub(super) type Lpm<K> = LpmTrie<MapData, Abi<K>, u32>;
@@ -24,6 +25,7 @@ pub(super) struct PolicyMaps {
     pub(super) interfaces: Array<MapData, Abi<Interface>>,
     pub(super) classes: Array<MapData, Abi<ClassWord>>,
     pub(super) permits: Lpm<PermitKey>,
+    pub(super) rules: RuleTable,
     pub(super) hosts_v4: HostTable<V4>,
     pub(super) hosts_v6: HostTable<V6>,
     pub(super) cidrs_v4: PrefixTable<V4>,
@@ -70,6 +72,7 @@ impl PolicyMaps {
             interfaces: open(pins, "INTERFACES")?,
             classes: open(pins, "CLASSES")?,
             permits: open(pins, "PERMITS")?,
+            rules: RuleTable::open(pins)?,
             hosts_v4: hosts(pins, "HOSTS_V4")?,
             hosts_v6: hosts(pins, "HOSTS_V6")?,
             cidrs_v4: prefixes(pins, "CIDRS_V4")?,

@@ -14,6 +14,7 @@ mod conntrack;
 mod device;
 mod exchange;
 pub mod flush;
+mod hits;
 mod hooks;
 mod join;
 pub mod keeper;

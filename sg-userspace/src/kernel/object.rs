@@ -9,6 +9,7 @@ use sg_common::abi::REASON_SLOTS;
 use sg_common::{Direction, LinkLayer, Side};
 
 use super::KernelError;
+use crate::compile::RuleSlots;
 
 /// The programs, as the build script compiled them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sg-ebpf"));
@@ -22,6 +23,8 @@ pub struct Sizes {
     pub classes: u32,
     /// Permits.
     pub permits: u32,
+    /// Rules, whose hits are counted; a power of two.
+    pub rules: u32,
     /// Member addresses, per family.
     pub hosts: u32,
     /// CIDRs, per family.
@@ -44,6 +47,7 @@ impl Default for Sizes {
             interfaces: 1024,
             classes: 1 << 20,
             permits: 1 << 20,
+            rules: RuleSlots::default().number(),
             hosts: 1 << 20,
             cidrs: 1 << 18,
             own: 1 << 14,
@@ -124,6 +128,7 @@ impl Object {
             interfaces,
             classes,
             permits,
+            rules,
             hosts,
             cidrs,
             own,
@@ -142,6 +147,7 @@ impl Object {
             ("SG_TRACE", u32::from(instance.trace)),
             ("SG_REPLAY", u32::from(instance.replay)),
             ("SG_CLOCK_MASK", flows - 1),
+            ("SG_RULE_MASK", rules - 1),
             ("SG_DROP_BUDGET", instance.drop_budget),
         ];
         let mut loader = EbpfLoader::new();
@@ -154,6 +160,7 @@ impl Object {
             (&["INTERFACES"][..], interfaces),
             (&["CLASSES"], classes),
             (&["PERMITS"], permits),
+            (&["RULE_HITS"], rules),
             (&["HOSTS_V4", "HOSTS_V6"], hosts),
             (&["CIDRS_V4", "CIDRS_V6"], cidrs),
             (&["OWN_V4", "OWN_V6"], own),

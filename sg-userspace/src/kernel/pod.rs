@@ -2,7 +2,7 @@
 
 use sg_common::abi::{
     AddressKey, ClassWord, ClockEntry, Counter, Datagram, DecisionRecord, Flow, FlowKey, HostKey,
-    Interface, PermitKey, StreamCounters,
+    Interface, PermitKey, RuleCounter, StreamCounters,
 };
 use sg_common::{V4, V6};
 
@@ -35,5 +35,6 @@ plain_old_data!(
     HostKey<V6>,
     Interface,
     PermitKey,
+    RuleCounter,
     StreamCounters,
 );

@@ -15,6 +15,8 @@ use super::maps::{self, FlowMaps};
 use super::pod::Abi;
 use super::{KernelError, Paths};
 
+pub use super::hits::{RuleHits, rule_hits};
+
 /// Packets of one interface, direction and reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReasonCount {

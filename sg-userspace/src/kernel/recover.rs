@@ -43,6 +43,7 @@ pub(super) fn restore(paths: &Paths, live: &mut Live) -> Result<(), KernelError>
         (&mut maps.hosts_v6.map, &mut maps.cidrs_v6.map, &mut maps.own_v6.map)
     })?;
     permits(&mut maps, tables)?;
+    maps.rules.restore(tables.rules.keys().copied())?;
     live.slots = Slots::from_used(&used);
     wait_for_programs()
 }

@@ -11,6 +11,7 @@ use sg_common::{Decision, Direction, LinkLayer, Verdict};
 use zerocopy::FromBytes as _;
 
 use super::commit::{Planned, Prepared, Slots};
+use super::hits::{RuleHits, RuleTable};
 use super::maps::{self, PolicyMaps};
 use super::object::{Object, Sizes, program};
 use super::pod::Abi;
@@ -85,6 +86,7 @@ pub fn run_sizes(tables: &TableSpec) -> Sizes {
         interfaces: room(capacities.interfaces),
         classes: room(words.iter().sum()),
         permits: room(capacities.permits),
+        rules: tables.rule_slots.number(),
         hosts: room(capacities.hosts_v4.max(capacities.hosts_v6)),
         cidrs: room(capacities.cidrs_v4.max(capacities.cidrs_v6)),
         own: room(capacities.own_v4.max(capacities.own_v6)),
@@ -260,6 +262,14 @@ impl Runner {
     /// When the map cannot be read.
     pub fn counters(&self) -> Result<Vec<ReasonCount>, KernelError> {
         read_counters(&self.counters, self.slot)
+    }
+
+    /// What has passed because of each rule in force, where anything has.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn rule_hits(&self) -> Result<Vec<RuleHits>, KernelError> {
+        RuleTable::open(&self.pins.0)?.read(self.tables.rules.keys().copied())
     }
 
     /// Forgets every flow, of the interfaces on the same maps too.

@@ -14,7 +14,7 @@ use super::recover::{recover, restore};
 use super::transaction::{Author, entry, refuse_unconfirmed};
 use super::wanted::tables_with;
 use super::{Device, Instance, KernelError, Lock, Paths, Sizes, addresses, require_root};
-use crate::compile::{Surroundings, TableSpec, compile};
+use crate::compile::{RuleSlots, Surroundings, TableSpec, compile};
 use crate::history::{History, Past};
 use crate::policy::Policy;
 use crate::policy::model::{Interface, Side};
@@ -183,7 +183,8 @@ fn wanted_tables(
         addresses::of_attached(live, &mut surroundings)?;
         return tables_with(live, &policy, &surroundings);
     }
-    let mut tables = compile(&policy, &surroundings, None)?;
+    let nothing = TableSpec::empty(RuleSlots::new(sizes.rules));
+    let mut tables = compile(&policy, &surroundings, Some(&nothing))?;
     tables.share_flows(sizes.flows);
     Ok(tables)
 }

@@ -1,12 +1,14 @@
-//! One check for every level: each packet's verdict, reason and rule, every counter after each packet, and the
+//! One check for every level: each packet's verdict, reason and rule, every counter and rule hit after each packet, and the
 //! events in their order.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context as _, Result};
 use sg_common::abi::{Event, EventKind};
 use sg_common::{Decision, Direction, Reason, Verdict};
 use sg_userspace::compile::TableSpec;
+use sg_userspace::kernel::read::RuleHits;
 use sg_userspace::kernel::run::RunHook;
 use sg_userspace::policy::model::Side;
 
@@ -56,6 +58,8 @@ pub(crate) trait Judge<'c> {
     ) -> Result<Option<Decision>>;
     /// The interface's counters that are not zero.
     fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>>;
+    /// What has passed because of each rule in force.
+    fn hits(&mut self) -> Result<Vec<RuleHits>>;
     /// Events since the last call.
     fn events(&mut self) -> Result<Vec<Event>>;
     /// Puts another policy in force.
@@ -141,6 +145,8 @@ fn check<'c>(case: &'c Case, judge: &mut (dyn Judge<'c> + 'c), report: &mut Repo
     let mut now = START;
     let before = counters(case, judge)?;
     let mut counted = Counters::new();
+    let (hits_before, mut hits) = (hits_of(judge)?, Hits::new());
+    let mut spec = &case.spec;
     let mut expected_counters = case.counters.clone();
     let mut kinds = Vec::new();
     for Step { line, text, action } in &case.steps {
@@ -149,8 +155,10 @@ fn check<'c>(case: &'c Case, judge: &mut (dyn Judge<'c> + 'c), report: &mut Repo
                 now += pause;
                 continue;
             }
-            Action::Change(spec) => {
-                judge.change(spec)?;
+            Action::Change(next) => {
+                judge.change(next)?;
+                spec = next;
+                hits.retain(|rule, _| spec.rules.contains_key(rule));
                 continue;
             }
             Action::Packet { at, direction, frame, expected } => (*at, *direction, frame, expected),
@@ -174,6 +182,26 @@ fn check<'c>(case: &'c Case, judge: &mut (dyn Judge<'c> + 'c), report: &mut Repo
         if found != counted {
             differ(*line, text, format!("{counted:?}"), format!("{found:?}"));
             counted = found;
+        }
+        if spec.rules.contains_key(&decision.rule) {
+            let (packets, bytes, last) = hits.entry(decision.rule).or_default();
+            *packets += 1;
+            *bytes += u64::try_from(frame.len())?;
+            *last = now;
+        }
+        let found = hits_since(hits_of(judge)?, &hits_before);
+        if found != hits {
+            differ(*line, text, format!("hits {hits:?}"), format!("{found:?}"));
+            hits = found;
+        }
+    }
+    if let Some(expected) = &case.hits {
+        let named = |(&rule, &(packets, ..)): (&u32, &(u64, u64, u64))| {
+            Some((spec.rules.get(&rule)?.to_string(), packets))
+        };
+        let found: BTreeMap<String, u64> = hits.iter().filter_map(named).collect();
+        if *expected != found {
+            differ(case.line, "hits", format!("{expected:?}"), format!("{found:?}"));
         }
     }
     expected_counters.retain(|_, packets| *packets != 0);
@@ -200,6 +228,25 @@ fn since(mut counters: Counters, before: &Counters) -> Counters {
     }
     counters.retain(|_, packets| *packets != 0);
     counters
+}
+
+/// Packets, bytes and last use by rule, where there were any.
+type Hits = BTreeMap<u32, (u64, u64, u64)>;
+
+fn hits_of<'c>(judge: &mut (dyn Judge<'c> + 'c)) -> Result<Hits> {
+    let used = |hit: RuleHits| Some((hit.rule, (hit.packets, hit.bytes, hit.last?)));
+    Ok(judge.hits()?.into_iter().filter_map(used).collect())
+}
+
+/// What came on top of `before`.
+fn hits_since(mut hits: Hits, before: &Hits) -> Hits {
+    for (rule, (packets, bytes, _)) in &mut hits {
+        let (old_packets, old_bytes, _) = before.get(rule).copied().unwrap_or_default();
+        *packets -= old_packets;
+        *bytes -= old_bytes;
+    }
+    hits.retain(|_, (packets, ..)| *packets != 0);
+    hits
 }
 
 /// The event that goes with a decision.

@@ -19,6 +19,7 @@ use sg_common::{Decision, Direction, Reason, Verdict};
 use sg_userspace::compile::TableSpec;
 use sg_userspace::kernel::flush::flows_at_rest;
 use sg_userspace::kernel::live::Source;
+use sg_userspace::kernel::read::RuleHits;
 use sg_userspace::kernel::replay::Replay;
 use sg_userspace::kernel::run::run_sizes;
 use sg_userspace::kernel::session::{AttachRequest, Target, attach, detach_all};
@@ -249,6 +250,10 @@ impl<'c> Judge<'c> for Attachment<'_> {
 
     fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>> {
         Ok(plain(read::counters(self.folders.paths(), self.ports[at].slot)?))
+    }
+
+    fn hits(&mut self) -> Result<Vec<RuleHits>> {
+        Ok(read::rule_hits(self.folders.paths())?)
     }
 
     fn events(&mut self) -> Result<Vec<Event>> {

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use sg_common::abi::Event;
+use sg_common::abi::{Event, RuleCounter};
 use sg_common::{Decision, Direction, LinkLayer, Reason};
 use sg_userspace::compile::TableSpec;
 use sg_userspace::engine::{HostTables, Limits};
-use sg_userspace::kernel::read::ReasonCount;
+use sg_userspace::kernel::read::{ReasonCount, RuleHits};
 use sg_userspace::kernel::run::{RunError, RunHook, Runner, run_sizes};
 use sg_userspace::kernel::{Paths, Sizes};
 
@@ -46,6 +46,14 @@ impl<'c> Judge<'c> for Vec<HostTables<'c>> {
         Ok(own.map(|((_, way, reason), count)| (way, reason, count.packets)).collect())
     }
 
+    fn hits(&mut self) -> Result<Vec<RuleHits>> {
+        let hits = self.first().map(HostTables::rule_hits).unwrap_or_default();
+        let hits = hits.into_iter().map(|RuleCounter { rule, since, packets, bytes, last }| {
+            RuleHits { rule, packets, bytes, last: Some(last), since: since.into() }
+        });
+        Ok(hits.collect())
+    }
+
     fn events(&mut self) -> Result<Vec<Event>> {
         Ok(self.first().map(HostTables::take_events).unwrap_or_default())
     }
@@ -59,6 +67,8 @@ impl<'c> Judge<'c> for Vec<HostTables<'c>> {
 
     fn begin(&mut self, spec: &'c TableSpec) -> Result<()> {
         self.first().inspect(|first| first.forget_flows());
+        // Numbers mean other things in another case.
+        self.first().inspect(|first| first.forget_hits());
         self.change(spec)
     }
 }
@@ -151,6 +161,10 @@ impl<'c> Judge<'c> for Programs {
 
     fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>> {
         Ok(plain(self.runners[at].counters()?))
+    }
+
+    fn hits(&mut self) -> Result<Vec<RuleHits>> {
+        Ok(self.runners.first().map_or(Ok(Vec::new()), Runner::rule_hits)?)
     }
 
     fn events(&mut self) -> Result<Vec<Event>> {

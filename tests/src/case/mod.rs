@@ -19,6 +19,7 @@
 //!     - policy: |         # another one, from here on
 //!         ...
 //!   counters: {ingress: {rule: 1}, egress: {flow: 1}}   # `web ingress` where there are several
+//!   hits: {"group web ingress tcp/80 from 0.0.0.0/0": 2}   # packets by rule in force at the end, if given
 //!   events: [allow]     # kinds in order, where ends of flows matter
 //! ```
 //!
@@ -62,6 +63,8 @@ pub struct Case {
     pub(crate) grace_until: u64,
     pub(crate) steps: Vec<Step>,
     counters: Counters,
+    /// Packets by rule in force at the end; `None`: they follow from the steps.
+    hits: Option<BTreeMap<String, u64>>,
     /// Kinds in order; `None`: ends of flows do not matter.
     events: Option<Vec<EventKind>>,
 }
@@ -165,6 +168,7 @@ impl Case {
                 .map_or(Ok(0), |time| nanoseconds(&time).map(|it| START + it))?,
             steps,
             counters,
+            hits: case.hits,
             events,
         })
     }

@@ -62,6 +62,8 @@ pub(super) struct Case {
     #[serde(default)]
     pub(super) counters: Counters,
     #[serde(default)]
+    pub(super) hits: Option<BTreeMap<String, u64>>,
+    #[serde(default)]
     pub(super) events: Option<Vec<String>>,
 }
 
