@@ -36,6 +36,8 @@ use crate::netns::Namespace;
 
 /// Interfaces that a case may have.
 const PORTS: usize = 2;
+/// Bytes of a tag.
+const VLAN_TAG: usize = 4;
 /// Time for what must come.
 const LONG: Duration = Duration::from_secs(2);
 
@@ -250,6 +252,13 @@ impl<'c> Judge<'c> for Attachment<'_> {
 
     fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>> {
         Ok(plain(read::counters(self.folders.paths(), self.ports[at].slot)?))
+    }
+
+    /// On its way to TC the kernel takes the outer tag out of a frame.
+    fn length(&self, way: Direction, frame: &[u8]) -> usize {
+        let is_tagged = matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
+        let at_tc = way == Direction::Egress || !self.bench.needs_host();
+        if is_tagged && at_tc { frame.len() - VLAN_TAG } else { frame.len() }
     }
 
     fn hits(&mut self) -> Result<Vec<RuleHits>> {
