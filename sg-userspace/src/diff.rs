@@ -61,6 +61,12 @@ pub struct Changes {
     pub interfaces: Vec<(u16, InterfaceVersion, InterfaceVersion)>,
 }
 
+impl<K> Default for KeyChanges<K> {
+    fn default() -> Self {
+        Self { insert: Vec::new(), change: Vec::new(), remove: Vec::new() }
+    }
+}
+
 impl<K> KeyChanges<K> {
     /// Whether nothing changes.
     #[must_use]

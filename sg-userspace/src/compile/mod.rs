@@ -12,6 +12,7 @@
 mod classes;
 mod epochs;
 mod infrastructure;
+mod members;
 mod numbering;
 mod permits;
 mod prefixes;
@@ -28,6 +29,7 @@ use crate::policy::Policy;
 use crate::policy::model::{LiveFlows, Vpc};
 use numbering::Numbers;
 
+pub use members::{Members, Membership, Patch};
 pub use numbering::RuleSlots;
 pub use prefixes::port_prefixes;
 pub use rule_info::{Everybody, Origin, PeerName, PeerSpec, RuleIdentity, RuleInfo, TrafficText};

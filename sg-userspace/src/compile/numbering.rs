@@ -88,10 +88,10 @@ impl<K: Eq + Hash> Numbering<K> {
             return number;
         }
         while self.is_taken(self.next) {
-            self.next = self.after(self.next);
+            self.next = after(self.next, self.first);
         }
         let number = self.next;
-        self.next = self.after(number);
+        self.next = after(number, self.first);
         self.taken.insert(number);
         if let Some(Elements { slots, taken }) = &mut self.elements {
             taken.insert(slots.of(number));
@@ -104,10 +104,19 @@ impl<K: Eq + Hash> Numbering<K> {
         self.taken.contains(&number)
             || self.elements.as_ref().is_some_and(|elements| elements.is_taken(number))
     }
+}
 
-    fn after(&self, number: u32) -> u32 {
-        if number >= Permit::MAX_RULE { self.first } else { number + 1 }
+/// The first number from `next` on that is not taken by a class, and where the search for the next one goes on.
+pub(super) fn first_free_class(next: u32, is_taken: impl Fn(u32) -> bool) -> (u32, u32) {
+    let mut number = next.max(CLASS_FIRST_FREE);
+    while is_taken(number) {
+        number = after(number, CLASS_FIRST_FREE);
     }
+    (number, after(number, CLASS_FIRST_FREE))
+}
+
+fn after(number: u32, first: u32) -> u32 {
+    if number >= Permit::MAX_RULE { first } else { number + 1 }
 }
 
 /// Slots of interfaces: an array's indices, so the lowest free one.

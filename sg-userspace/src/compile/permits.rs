@@ -17,7 +17,7 @@ use super::spec::PermitPrefix;
 use super::{CompileError, Compiler, MAX_PERMITS};
 
 /// Class, direction, packets, rule: in this order a pattern stands behind all that cover it.
-type Claim = (u32, Direction, Pattern, u32);
+pub(super) type Claim = (u32, Direction, Pattern, u32);
 
 impl Compiler<'_> {
     /// Enters the permits of a VPC's local policies.
@@ -56,7 +56,8 @@ fn claim(number: u32, rule: &CompiledRule, classes: &ClassesOf, claims: &mut Vec
     }
 }
 
-fn enter(policy: u32, claims: &[Claim], permits: &mut Vec<(PermitPrefix, u32)>) {
+/// Enters the permits of claims, sorted.
+pub(super) fn enter(policy: u32, claims: &[Claim], permits: &mut Vec<(PermitPrefix, u32)>) {
     let mut covering: Vec<(Pattern, u32)> = Vec::new();
     let mut some_port: BTreeMap<u8, u32> = BTreeMap::new();
     for run in claims.chunk_by(|left, right| (left.0, left.1) == (right.0, right.1)) {

@@ -20,7 +20,8 @@ use crate::policy::model::{
 const DEFAULT_GROUP: &str = "default";
 
 /// What dialect `kakao` takes out of everybody.
-const LINK_LOCAL: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16));
+pub(super) const LINK_LOCAL: IpNet =
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16));
 
 /// Rules and peers of one VPC's local policies.
 #[derive(Default)]
