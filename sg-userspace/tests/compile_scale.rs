@@ -9,8 +9,8 @@ use ipnet::{IpNet, Ipv4Net};
 use sg_userspace::compile::{Surroundings, TableSpec, compile};
 use sg_userspace::policy::Policy;
 use sg_userspace::policy::model::{
-    ConnectionTracking, Dialect, Infrastructure, Interface, LiveFlows, Peer, PrefixList, Rule,
-    SecurityGroup, Side, Traffic, Vpc,
+    ConnectionTracking, Dialect, Infrastructure, Interface, LiveFlows, Peer, PrefixList, Quotas,
+    Rule, SecurityGroup, Side, Traffic, Vpc,
 };
 
 /// Prefix lists of the policy.
@@ -53,7 +53,7 @@ fn rules(size: &Size, group: usize) -> Vec<Rule> {
             _ => Peer::PrefixList(drawn(seed) % LISTS),
         };
         let traffic = Traffic::Ports { protocol: 6, first, last };
-        Rule { traffic, peer, description: String::new() }
+        Rule { traffic, peer, description: String::new(), expires: None }
     };
     (0..size.rules_per_group).map(rule).collect()
 }
@@ -87,6 +87,7 @@ fn policy(size: &Size) -> Policy {
             traffic: Traffic::All,
             peer: Peer::Cidr("0.0.0.0/0".parse().expect("a block")),
             description: String::new(),
+            expires: None,
         }],
     };
     let list = |list: usize| {
@@ -94,7 +95,7 @@ fn policy(size: &Size) -> Policy {
         let mut cidrs: Vec<IpNet> = blocks.collect();
         cidrs.sort_unstable();
         cidrs.dedup();
-        PrefixList { name: format!("list-{list}"), max_entries: cidrs.len(), cidrs }
+        PrefixList { name: format!("list-{list}"), max_entries: None, cidrs }
     };
     let vpc = Vpc {
         name: "large".to_owned(),
@@ -120,6 +121,7 @@ fn policy(size: &Size) -> Policy {
         dialect: Dialect::Aws,
         live_flows: LiveFlows::Keep,
         infrastructure: on,
+        quotas: Quotas::default(),
         vpcs: vec![vpc],
         tests: Vec::new(),
     }

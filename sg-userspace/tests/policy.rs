@@ -106,7 +106,7 @@ fn describe(policy: &Policy, out: &mut String) -> std::fmt::Result {
     for vpc in &policy.vpcs {
         writeln!(out, "vpc {} {:?} subnets {:?}", vpc.name, vpc.cidrs, vpc.subnets)?;
         for list in &vpc.prefix_lists {
-            writeln!(out, "  list {} {:?} of {}", list.name, list.cidrs, list.max_entries)?;
+            writeln!(out, "  list {} {:?} of {}", list.name, list.cidrs, list.size())?;
         }
         for group in &vpc.groups {
             writeln!(out, "  group {} {:?}", group.name, group.description)?;

@@ -9,6 +9,7 @@ use sg_common::wire::ip;
 
 use super::serial;
 use crate::policy::model::Traffic;
+use crate::policy::{PeerRef, RuleId};
 
 /// A rule that a local policy holds.
 ///
@@ -39,6 +40,21 @@ pub struct RuleIdentity {
     pub peer: PeerName,
     /// What of the peer is compiled apart.
     pub everybody: Everybody,
+}
+
+impl RuleIdentity {
+    /// The identifier that users know the rule by; `None` for infrastructure. What is compiled apart is no part
+    /// of it: the rule is the same when its prefix list comes to hold everybody.
+    #[must_use]
+    pub fn id(&self) -> Option<RuleId> {
+        let Origin::Group(group) = &self.origin else { return None };
+        let peer = match &self.peer {
+            PeerName::Cidr(net) => PeerRef::Cidr(*net),
+            PeerName::Group(name) => PeerRef::Group(name),
+            PeerName::PrefixList(name) => PeerRef::PrefixList(name),
+        };
+        Some(RuleId::new(&self.vpc, group, self.direction, self.traffic, peer))
+    }
 }
 
 /// Who says a rule.

@@ -2,17 +2,11 @@
 //! lists of pairs.
 
 use serde::{Deserialize, Serialize};
-use sg_common::Direction;
 use sg_common::abi::InterfaceVersion;
 
 use crate::policy::model::{Side, Traffic};
 
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Direction", rename_all = "lowercase")]
-pub(crate) enum DirectionDef {
-    Ingress,
-    Egress,
-}
+pub(crate) use crate::policy::edit::DirectionDef;
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Side", rename_all = "lowercase")]

@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::source::{Source, Span};
 
@@ -27,6 +28,8 @@ macro_rules! codes {
         pub enum Code { $(#[doc = $doc] $variant,)* }
 
         impl Code {
+            const ALL: &[Self] = &[$(Self::$variant),*];
+
             /// AWS's spelling.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
@@ -38,9 +41,18 @@ macro_rules! codes {
 codes! {
     GroupDuplicate = "InvalidGroup.Duplicate": "Two groups of a VPC with one name.",
     GroupNotFound = "InvalidGroup.NotFound": "A group that the VPC does not have.",
+    GroupReserved = "InvalidGroup.Reserved": "A new group with the name of one that always exists.",
+    GroupUndeletable = "CannotDelete": "The group `default` is to go.",
+    DependencyViolation = "DependencyViolation": "Something is to go that something else refers to.",
     PermissionDuplicate = "InvalidPermission.Duplicate": "The same rule twice.",
+    PermissionNotFound = "InvalidPermission.NotFound": "A rule that the group does not have.",
+    RuleIdNotFound = "InvalidSecurityGroupRuleId.NotFound":
+        "An identifier of a rule that the group does not have.",
+    RuleIdMalformed = "InvalidSecurityGroupRuleId.Malformed": "No identifier of a rule.",
     PermissionMalformed = "InvalidPermission.Malformed": "A rule that is not one.",
     PrefixListNotFound = "InvalidPrefixListID.NotFound": "A prefix list that the VPC does not have.",
+    PrefixListModification = "InvalidPrefixListModification":
+        "An entry is to come that is there, or to go that is not.",
     PrefixListMaxEntries = "PrefixListMaxEntriesExceeded": "More entries than a list declares.",
     RulesLimit = "RulesPerSecurityGroupLimitExceeded": "Too many rules in a group.",
     GroupsPerInterfaceLimit = "SecurityGroupsPerInterfaceLimitExceeded":
@@ -49,6 +61,8 @@ codes! {
     AddressInUse = "InvalidIPAddress.InUse": "An address that another interface has.",
     SubnetRange = "InvalidSubnet.Range": "A subnet outside its VPC.",
     SubnetConflict = "InvalidSubnet.Conflict": "Two subnets that overlap.",
+    InterfaceNotFound = "InvalidNetworkInterfaceID.NotFound": "An interface that the file does not have.",
+    VpcNotFound = "InvalidVpcID.NotFound": "A VPC that the file does not have.",
     VpcRange = "InvalidVpc.Range": "Address ranges that a VPC cannot have.",
     ParameterValue = "InvalidParameterValue": "A value that its key does not take.",
     ParameterCombination = "InvalidParameterCombination": "Keys that exclude one another.",
@@ -65,6 +79,14 @@ impl fmt::Display for Code {
 impl Serialize for Code {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let found = Self::ALL.iter().find(|code| code.as_str() == text);
+        found.copied().ok_or_else(|| D::Error::custom(format!("there is no code {text:?}")))
     }
 }
 

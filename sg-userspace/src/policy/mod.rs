@@ -10,17 +10,21 @@
 mod check;
 mod cidr;
 mod diagnostic;
+pub mod edit;
+mod expiry;
 mod file;
 pub mod model;
 mod names;
 mod record;
 mod render;
+mod rule_id;
 mod schema;
 mod source;
 mod text;
 mod traffic;
 mod tree;
 mod value;
+mod write;
 
 use diagnostic::Report;
 use source::{Source, Span};
@@ -29,7 +33,9 @@ pub use diagnostic::{Code, Diagnostic, Diagnostics, Place, Related, Severity};
 pub use file::{FileError, load_file, read_file};
 pub use model::Policy;
 pub use render::Style;
+pub use rule_id::{PeerRef, RuleId, RuleIdError};
 pub use schema::schema;
+pub use write::write;
 
 /// The largest policy file that is taken.
 pub const MAX_BYTES: usize = 256 * 1024 * 1024;

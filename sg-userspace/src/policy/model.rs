@@ -1,6 +1,6 @@
 //! The validated policy: what remains of a policy file once every check has passed.
 //!
-//! Values of these types come only from [`super::load`]; names are resolved, CIDRs are canonical, every
+//! Values of these types come only from [`super::load`] and [`super::edit`]; names are resolved, CIDRs are canonical, every
 //! rule names exactly one protocol match and one peer (as one AWS security group rule does), and
 //! defaults have been filled in. Nothing here knows YAML or the kernel.
 
@@ -60,10 +60,37 @@ pub struct Policy {
     pub live_flows: LiveFlows,
     /// Which infrastructure traffic passes.
     pub infrastructure: Infrastructure,
+    /// How much there may be of what.
+    pub quotas: Quotas,
     /// The VPCs, in file order.
     pub vpcs: Vec<Vpc>,
     /// The reachability tests, in file order.
     pub tests: Vec<ReachabilityTest>,
+}
+
+/// Rule 15's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Quotas {
+    /// Rules per group, direction and family.
+    pub rules_per_direction: usize,
+    /// Groups per interface, at most 16.
+    pub groups_per_interface: usize,
+    /// What the product of the two may not exceed.
+    pub rules_per_interface: usize,
+    /// Groups per VPC.
+    pub groups_per_vpc: usize,
+}
+
+impl Default for Quotas {
+    /// AWS's.
+    fn default() -> Self {
+        Self {
+            rules_per_direction: 60,
+            groups_per_interface: 5,
+            rules_per_interface: 1000,
+            groups_per_vpc: 2500,
+        }
+    }
 }
 
 /// One VPC: an address space of its own, with its groups and interfaces.
@@ -90,8 +117,16 @@ pub struct PrefixList {
     pub name: String,
     /// Canonical, without duplicates.
     pub cidrs: Vec<IpNet>,
-    /// What the list counts as towards the rules quota: its declared size, at least `cidrs.len()`.
-    pub max_entries: usize,
+    /// How far it may grow, where that is declared.
+    pub max_entries: Option<usize>,
+}
+
+impl PrefixList {
+    /// What the list counts towards the quota of rules.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.max_entries.unwrap_or(0).max(self.cidrs.len())
+    }
 }
 
 /// A named set of allow rules.
@@ -108,6 +143,8 @@ pub struct SecurityGroup {
 }
 
 /// One allow rule: one protocol match, one peer.
+///
+/// Traffic and peer make it the rule that it is: of one group and direction, none has both alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// Which packets.
@@ -116,6 +153,8 @@ pub struct Rule {
     pub peer: Peer,
     /// Free text.
     pub description: String,
+    /// When it goes by itself, in seconds since 1970.
+    pub expires: Option<u64>,
 }
 
 /// The protocol part of a rule.

@@ -103,6 +103,18 @@ impl Table {
         }
     }
 
+    /// Takes a name away; what it names, if it was there.
+    pub(crate) fn remove(&mut self, name: &str) -> Option<usize> {
+        self.entries.remove(&self.key(name)).map(|(index, _)| index)
+    }
+
+    /// Numbers everything anew.
+    pub(crate) fn renumber(&mut self, number: impl Fn(usize) -> usize) {
+        for (index, _) in self.entries.values_mut() {
+            *index = number(*index);
+        }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<usize> {
         self.entries.get(&self.key(name)).map(|&(index, _)| index)
     }

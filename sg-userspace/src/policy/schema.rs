@@ -127,6 +127,10 @@ shapes! {
     SideWord => json_schema!({ "type": "string", "enum": words(check::SIDES) });
     /// Outcomes.
     ExpectWord => json_schema!({ "type": "string", "enum": words(check::OUTCOMES) });
+    /// A moment as RFC 3339 writes it.
+    Instant => json_schema!({
+        "type": "string", "format": "date-time", "examples": ["2030-01-31T18:00:00Z"],
+    });
     /// True or false.
     Boolean => json_schema!({ "type": "boolean" });
     /// A whole number that counts something.

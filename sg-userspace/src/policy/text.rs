@@ -5,8 +5,8 @@
 use super::record::record;
 use super::schema::{
     Address, AutoOr, Boolean, Cidr, Description, DeviceName, DialectWord, ExpectWord, IcmpNumber,
-    LiveFlowsWord, Mac, Name, OneOrMany, PeerOf, Port, PortRange, ProtocolWord, SideWord, TypeWord,
-    Whole, Within,
+    Instant, LiveFlowsWord, Mac, Name, OneOrMany, PeerOf, Port, PortRange, ProtocolWord, SideWord,
+    TypeWord, Whole, Within,
 };
 
 record! {
@@ -130,6 +130,8 @@ record! {
         "to" optional to: OneOrMany<PeerOf>,
         /// Free text.
         "description" optional description: Description,
+        /// When the rule goes by itself, as in 2030-01-31T18:00:00Z (RFC 3339). One whose time is over counts as absent.
+        "expires" optional expires: Instant,
     }
 }
 

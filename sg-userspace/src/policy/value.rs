@@ -3,6 +3,8 @@
 
 use std::ops::RangeInclusive;
 
+use jiff::Timestamp;
+
 use super::diagnostic::{Code, Report};
 use super::names::did_you_mean;
 use super::tree::{Node, Value};
@@ -30,6 +32,21 @@ pub(crate) fn boolean(node: &Node<'_>, what: &str, report: &mut Report) -> Optio
     }
     mismatch(node, what, "true or false", report);
     None
+}
+
+/// A moment by RFC 3339, in seconds since 1970.
+pub(crate) fn instant(node: &Node<'_>, what: &str, report: &mut Report) -> Option<u64> {
+    let given = text(node, what, report)?;
+    // Also takes what RFC 3339 does not have, such as an hour alone; a time zone it always wants.
+    let instant =
+        given.parse::<Timestamp>().ok().filter(|_| given.len() >= "2030-01-31T18:00:00Z".len());
+    let seconds = instant.and_then(|instant| u64::try_from(instant.as_second()).ok());
+    if seconds.is_none() {
+        report
+            .error(Code::ParameterValue, node.span, format!("{what} cannot be {given:?}"))
+            .hint("a time as in 2030-01-31T18:00:00Z");
+    }
+    seconds
 }
 
 /// A whole number in a range.

@@ -11,8 +11,8 @@ use sg_common::Direction;
 use sg_userspace::engine::Probe;
 use sg_userspace::policy::Policy;
 use sg_userspace::policy::model::{
-    ConnectionTracking, Dialect, Infrastructure, Interface, LiveFlows, Peer, PrefixList, Rule,
-    SecurityGroup, Side, Traffic, Vpc,
+    ConnectionTracking, Dialect, Infrastructure, Interface, LiveFlows, Peer, PrefixList, Quotas,
+    Rule, SecurityGroup, Side, Traffic, Vpc,
 };
 
 /// Groups, prefix lists and interfaces of each VPC.
@@ -149,7 +149,8 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     prop::collection::hash_set((traffic(), peer()), 0..4).prop_map(|rules| {
         let mut rules: Vec<_> = rules.into_iter().collect();
         rules.sort_unstable();
-        let rule = |(traffic, peer)| Rule { traffic, peer, description: String::new() };
+        let rule =
+            |(traffic, peer)| Rule { traffic, peer, description: String::new(), expires: None };
         rules.into_iter().map(rule).collect()
     })
 }
@@ -167,7 +168,7 @@ fn group(index: usize) -> impl Strategy<Value = SecurityGroup> {
 fn list(index: usize) -> impl Strategy<Value = PrefixList> {
     subsequence(nets(CIDRS), 0..5).prop_map(move |cidrs| PrefixList {
         name: format!("list-{index}"),
-        max_entries: cidrs.len(),
+        max_entries: None,
         cidrs,
     })
 }
@@ -233,6 +234,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
             dialect: if kakao { Dialect::Kakao } else { Dialect::Aws },
             live_flows: LiveFlows::Keep,
             infrastructure: on,
+            quotas: Quotas::default(),
             vpcs: vpcs.into(),
             tests: Vec::new(),
         }

@@ -1,19 +1,20 @@
 //! Security groups: names, defaults (rules 3 and 4) and the quota of rules (rule 15).
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use sg_common::Direction;
 
-use super::rule::{self, Direction};
+use super::rule;
 use super::settings::Settings;
 use super::{description, name};
-use crate::policy::diagnostic::{Code, Report};
-use crate::policy::model::{Dialect, Peer, PrefixList, Rule, SecurityGroup, Traffic};
+use crate::policy::diagnostic::{Code, Draft, Report};
+use crate::policy::model::{Dialect, Peer, PrefixList, Quotas, Rule, SecurityGroup, Traffic};
 use crate::policy::names::{self, Table};
 use crate::policy::source::Span;
 use crate::policy::tree::Node;
 use crate::policy::{text, traffic, value};
 
 /// The group that every VPC has.
-pub(super) const DEFAULT: &str = "default";
+pub(crate) const DEFAULT: &str = "default";
 
 /// A VPC's prefix lists.
 pub(super) struct Lists<'l> {
@@ -38,14 +39,7 @@ pub(super) fn check<'n>(
         if let (Some(own_name), Some(node)) = (own_name, group.name)
             && let Err(first) = table.insert(own_name, written.len(), node.span)
         {
-            report
-                .error(
-                    Code::GroupDuplicate,
-                    node.span,
-                    format!("the VPC has a group {own_name:?} already"),
-                )
-                .related(first, "first")
-                .hint("upper and lower case make no difference");
+            taken(own_name, node.span, report).related(first, "first");
         }
         written.push((own_name.unwrap_or_default(), group));
     }
@@ -54,20 +48,18 @@ pub(super) fn check<'n>(
         // Cannot be taken: that was just asked.
         let _ = table.insert(DEFAULT, written.len(), Span::new(0, 0));
     }
-    too_many(node, written.len() + usize::from(implicit), settings, report);
-    let scope = rule::Scope {
-        groups: &table,
-        lists: lists.names,
-        most: settings.quotas.rules_per_direction.saturating_mul(2),
-    };
+    let count = written.len() + usize::from(implicit);
+    too_many(node.map(|node| node.span), count, &settings.quotas, report);
+    let scope = rule::Scope::new(&table, lists.names, &settings.quotas);
     let mut groups: Vec<_> = written
         .iter()
         .enumerate()
         .map(|(index, (name, group))| {
             let is_default = table.get(DEFAULT) == Some(index);
             let own = is_default.then(|| from_itself(settings.dialect, index));
+            let place = group.name.map(|node| node.span);
             let group = check_one(name, group, own, &scope, report);
-            quota(&group, written[index].1.name, lists.lists, settings, report);
+            quota(&group, place, lists.lists, &settings.quotas, report);
             group
         })
         .collect();
@@ -82,7 +74,14 @@ pub(super) fn check<'n>(
     (groups, table)
 }
 
-fn check_one<'n>(
+/// Reports a name that another group has.
+pub(super) fn taken<'r>(name: &str, place: Span, report: &'r mut Report) -> &'r mut Draft {
+    report
+        .error(Code::GroupDuplicate, place, format!("the VPC has a group {name:?} already"))
+        .hint("upper and lower case make no difference")
+}
+
+pub(super) fn check_one<'n>(
     name: &str,
     written: &text::SecurityGroup<'n>,
     ingress: Option<Rule>,
@@ -109,52 +108,56 @@ fn from_itself(dialect: Dialect, group: usize) -> Rule {
         Dialect::Aws => Traffic::All,
         Dialect::Kakao => Traffic::Ports { protocol: traffic::TCP, first: 0, last: u16::MAX },
     };
-    Rule { traffic, peer: Peer::Group(group), description: String::new() }
+    Rule { traffic, peer: Peer::Group(group), description: String::new(), expires: None }
 }
 
 /// Rule 3: what a group lets out unless the file says otherwise.
-fn everywhere() -> Vec<Rule> {
+pub(crate) fn everywhere() -> Vec<Rule> {
     let everywhere = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
-    let rule =
-        |net| Rule { traffic: Traffic::All, peer: Peer::Cidr(net), description: String::new() };
+    let rule = |net| Rule {
+        traffic: Traffic::All,
+        peer: Peer::Cidr(net),
+        description: String::new(),
+        expires: None,
+    };
     everywhere.map(rule).into()
 }
 
-fn too_many(node: Option<&Node<'_>>, groups: usize, settings: &Settings, report: &mut Report) {
-    let most = settings.quotas.groups_per_vpc;
-    if let Some(node) = node.filter(|_| groups > most) {
+pub(super) fn too_many(place: Option<Span>, groups: usize, quotas: &Quotas, report: &mut Report) {
+    let most = quotas.groups_per_vpc;
+    if let Some(place) = place.filter(|_| groups > most) {
         let message =
             format!("the VPC has {groups} groups, `default` among them; the quota is {most}");
         report
-            .error(Code::GroupsLimit, node.span, message)
+            .error(Code::GroupsLimit, place, message)
             .hint("raise `quotas: {groups_per_vpc: ...}`");
     }
 }
 
 /// How many rules a group has per family, counted as AWS counts them.
-fn quota(
+pub(super) fn quota(
     group: &SecurityGroup,
-    name: Option<&Node<'_>>,
+    place: Option<Span>,
     lists: &[PrefixList],
-    settings: &Settings,
+    quotas: &Quotas,
     report: &mut Report,
 ) {
-    let most = settings.quotas.rules_per_direction;
+    let most = quotas.rules_per_direction;
     for (direction, rules) in [("ingress", &group.ingress), ("egress", &group.egress)] {
         for (family, is_ipv4) in [("IPv4", true), ("IPv6", false)] {
             let weight = |rule: &Rule| match rule.peer {
                 Peer::Cidr(net) => usize::from(net.addr().is_ipv4() == is_ipv4),
                 Peer::Group(_) => 1,
-                Peer::PrefixList(list) => lists.get(list).map_or(1, |list| list.max_entries),
+                Peer::PrefixList(list) => lists.get(list).map_or(1, PrefixList::size),
             };
             let count = rules.iter().map(weight).fold(0, usize::saturating_add);
-            if let Some(node) = name.filter(|_| count > most) {
+            if let Some(place) = place.filter(|_| count > most) {
                 let message = format!(
                     "group {:?} has {count} {family} {direction} rules, the quota is {most}",
                     group.name
                 );
                 report
-                    .error(Code::RulesLimit, node.span, message)
+                    .error(Code::RulesLimit, place, message)
                     .hint("a prefix list counts its `max_entries`; split the group or raise `quotas: {rules_per_direction: ...}`");
             }
         }

@@ -4,11 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::settings::Settings;
 use super::{FileNames, group, name, peer};
 use crate::policy::cidr::{self, Ranges};
-use crate::policy::diagnostic::{Code, Report};
-use crate::policy::model::{ConnectionTracking, Interface, Side};
+use crate::policy::diagnostic::{Code, Draft, Report};
+use crate::policy::model::{ConnectionTracking, Interface, Quotas, Side};
 use crate::policy::names::{self, Table};
 use crate::policy::source::Span;
 use crate::policy::tree::{Node, Value};
@@ -22,11 +21,11 @@ pub(super) struct Scope<'s> {
     pub(super) vpc: usize,
     pub(super) ranges: &'s Ranges,
     pub(super) groups: &'s Table,
-    pub(super) settings: &'s Settings,
+    pub(super) quotas: &'s Quotas,
 }
 
 /// An address, its interface and its place.
-type Owned = (IpNet, (usize, Span));
+pub(super) type Owned = (IpNet, (usize, Span));
 
 pub(super) fn check<'n>(
     node: Option<&'n Node<'n>>,
@@ -46,7 +45,39 @@ pub(super) fn check<'n>(
     interfaces
 }
 
-fn check_one<'n>(
+/// Reports a name that another interface has.
+pub(super) fn taken<'r>(name: &str, place: Span, report: &'r mut Report) -> &'r mut Draft {
+    report
+        .error(Code::ParameterValue, place, format!("interface {name:?} is given twice"))
+        .hint("names of interfaces are unique in the file")
+}
+
+/// Reports a device that another interface has.
+pub(super) fn device_taken<'r>(name: &str, place: Span, report: &'r mut Report) -> &'r mut Draft {
+    report
+        .error(Code::ParameterValue, place, format!("device {name:?} is given twice"))
+        .hint("a device belongs to one interface")
+}
+
+/// Reports an address that another interface has.
+pub(super) fn address_taken<'r>(
+    net: IpNet,
+    other: IpNet,
+    holder: &str,
+    place: Span,
+    report: &'r mut Report,
+) -> &'r mut Draft {
+    let message = if net == other {
+        format!("address {net} belongs to interface {holder:?} already")
+    } else if other.contains(&net) {
+        format!("address {net} lies in {other} of interface {holder:?}")
+    } else {
+        format!("address {net} holds {other} of interface {holder:?}")
+    };
+    report.error(Code::AddressInUse, place, message)
+}
+
+pub(super) fn check_one<'n>(
     written: &text::Interface<'n>,
     index: usize,
     scope: &Scope<'_>,
@@ -59,14 +90,7 @@ fn check_one<'n>(
     if let Some(node) = written.name.filter(|_| !own_name.is_empty())
         && let Err(first) = names.interfaces.insert(&own_name, names.places.len() - 1, node.span)
     {
-        report
-            .error(
-                Code::ParameterValue,
-                node.span,
-                format!("interface {own_name:?} is given twice"),
-            )
-            .related(first, "first")
-            .hint("names of interfaces are unique in the file");
+        taken(&own_name, node.span, report).related(first, "first");
     }
     let side = written
         .side
@@ -190,7 +214,7 @@ fn unusable(net: &IpNet) -> Option<&'static str> {
 }
 
 /// One address, one interface: a group's members are known by their addresses.
-fn conflicts(owned: Vec<Owned>, interfaces: &[Interface], report: &mut Report) {
+pub(super) fn conflicts(owned: Vec<Owned>, interfaces: &[Interface], report: &mut Report) {
     // Of one interface a prefix may hold an address, but not be the same twice.
     let mut sorted = owned.clone();
     sorted.sort_by_key(|&(net, (index, span))| (net, index, span));
@@ -205,16 +229,15 @@ fn conflicts(owned: Vec<Owned>, interfaces: &[Interface], report: &mut Report) {
     for (inner, outer) in cidr::overlaps(owned, |left, right| left.0 == right.0) {
         let ((net, (_, span)), (other, (holder, first))) = (inner, outer);
         let holder = &interfaces[holder].name;
-        let message = if net == other {
-            format!("address {net} belongs to interface {holder:?} already")
-        } else {
-            format!("address {net} lies in {other} of interface {holder:?}")
-        };
-        report.error(Code::AddressInUse, span, message).related(first, "first");
+        address_taken(net, other, holder, span, report).related(first, "first");
     }
 }
 
-fn groups<'n>(node: Option<&'n Node<'n>>, scope: &Scope<'_>, report: &mut Report) -> Vec<usize> {
+pub(super) fn groups<'n>(
+    node: Option<&'n Node<'n>>,
+    scope: &Scope<'_>,
+    report: &mut Report,
+) -> Vec<usize> {
     let Some(node) = node else { return scope.groups.get(group::DEFAULT).into_iter().collect() };
     let Some(nodes) = value::list(node, "`groups`", report) else { return Vec::new() };
     if nodes.is_empty() {
@@ -222,7 +245,7 @@ fn groups<'n>(node: Option<&'n Node<'n>>, scope: &Scope<'_>, report: &mut Report
             .error(Code::ParameterValue, node.span, "an interface has at least one group")
             .hint("leave `groups` out for the group `default`");
     }
-    let most = scope.settings.quotas.groups_per_interface;
+    let most = scope.quotas.groups_per_interface;
     if nodes.len() > most {
         let message = format!("the interface has {} groups, the quota is {most}", nodes.len());
         report
@@ -264,11 +287,7 @@ fn devices<'n>(
             continue;
         }
         if let Err(first) = table.insert(given, index, node.span) {
-            let message = format!("device {given:?} is given twice");
-            report
-                .error(Code::ParameterValue, node.span, message)
-                .related(first, "first")
-                .hint("a device belongs to one interface");
+            device_taken(given, node.span, report).related(first, "first");
             continue;
         }
         devices.push(given.to_owned());

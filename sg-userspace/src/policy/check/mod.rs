@@ -3,6 +3,7 @@
 //! Every check reports and goes on with what is left, so that one run tells everything. What is
 //! returned beside errors is only fit for further checks; [`super::load`] throws it away.
 
+pub(crate) mod fragment;
 mod group;
 mod interface;
 mod packets;
@@ -19,6 +20,7 @@ use super::source::{Source, Span};
 use super::tree::{Node, Value};
 use super::{text, value};
 
+pub(crate) use group::{DEFAULT, everywhere};
 pub(crate) use interface::SIDES;
 pub(crate) use settings::{DIALECTS, LIVE_FLOWS};
 pub(crate) use test::OUTCOMES;
@@ -31,6 +33,17 @@ struct FileNames {
     /// VPC and position in it of each interface.
     places: Vec<(usize, usize)>,
     devices: Table,
+}
+
+impl FileNames {
+    fn new() -> Self {
+        Self {
+            vpcs: Table::exact(),
+            interfaces: Table::exact(),
+            places: Vec::new(),
+            devices: Table::exact(),
+        }
+    }
 }
 
 /// Checks a whole file.
@@ -47,12 +60,7 @@ pub(crate) fn file<'n>(
     }
     let file = text::File::read(root, report)?;
     let settings = settings::check(&file, report);
-    let mut names = FileNames {
-        vpcs: Table::exact(),
-        interfaces: Table::exact(),
-        places: Vec::new(),
-        devices: Table::exact(),
-    };
+    let mut names = FileNames::new();
     let mut vpcs = Vec::new();
     for node in file.vpcs.and_then(|node| value::list(node, "`vpcs`", report)).unwrap_or_default() {
         vpcs.extend(vpc::check(node, vpcs.len(), &settings, &mut names, report));
@@ -67,6 +75,7 @@ pub(crate) fn file<'n>(
         dialect: settings.dialect,
         live_flows: settings.live_flows,
         infrastructure: settings.infrastructure,
+        quotas: settings.quotas,
         vpcs,
         tests,
     })

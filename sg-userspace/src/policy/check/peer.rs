@@ -1,7 +1,9 @@
 //! The peers of a written rule: CIDR blocks, groups and prefix lists.
 
+use sg_common::Direction;
+
 use super::packets::foreign;
-use super::rule::{Direction, Scope};
+use super::rule::Scope;
 use crate::policy::diagnostic::{Code, Report};
 use crate::policy::model::Peer;
 use crate::policy::names::Table;

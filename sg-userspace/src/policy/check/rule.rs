@@ -2,31 +2,32 @@
 
 use std::collections::HashMap;
 
+use sg_common::Direction;
+
 use super::{description, packets, peer};
 use crate::policy::diagnostic::{Code, Report};
-use crate::policy::model::{Peer, Rule, Traffic};
+use crate::policy::model::{Peer, Quotas, Rule, Traffic};
 use crate::policy::names::{self, Table};
 use crate::policy::source::Span;
 use crate::policy::tree::Node;
 use crate::policy::{text, traffic, value};
-
-/// Which list of a group the rules stand in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    Ingress,
-    Egress,
-}
 
 /// What rules may refer to.
 pub(super) struct Scope<'s> {
     pub(super) groups: &'s Table,
     pub(super) lists: &'s Table,
     /// More rules than this exceed the quota in any case, and are not unfolded.
-    pub(super) most: usize,
+    most: usize,
+}
+
+impl<'s> Scope<'s> {
+    pub(super) fn new(groups: &'s Table, lists: &'s Table, quotas: &Quotas) -> Self {
+        Self { groups, lists, most: quotas.rules_per_direction.saturating_mul(2) }
+    }
 }
 
 /// Rules so far, and where each one stands.
-type Seen = HashMap<(Traffic, Peer), Span>;
+pub(super) type Seen = HashMap<(Traffic, Peer), Span>;
 
 pub(super) fn check<'n>(
     node: &'n Node<'n>,
@@ -46,7 +47,8 @@ pub(super) fn check<'n>(
     rules
 }
 
-fn unfold<'n>(
+/// The rules that a written one stands for.
+pub(super) fn unfold<'n>(
     node: &'n Node<'n>,
     direction: Direction,
     scope: &Scope<'_>,
@@ -58,6 +60,7 @@ fn unfold<'n>(
     let traffics = packets::of(&written, node.span, report);
     let peers = peer::of(&written, node.span, direction, scope, report);
     let description = description(written.description, names::rule_description, report);
+    let expires = written.expires.and_then(|node| value::instant(node, "`expires`", report));
     let count = traffics.len().saturating_mul(peers.len());
     if count > scope.most {
         let message = format!("the rule stands for {count} rules, ports times peers");
@@ -83,7 +86,8 @@ fn unfold<'n>(
                 continue;
             }
             seen.insert((traffic, peer.clone()), span);
-            rules.push(Rule { traffic, peer: peer.clone(), description: description.clone() });
+            let description = description.clone();
+            rules.push(Rule { traffic, peer: peer.clone(), description, expires });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What holds for the whole file: dialect, live flows, infrastructure traffic and quotas.
 
 use crate::policy::diagnostic::{Code, Report};
-use crate::policy::model::{Dialect, Infrastructure, LiveFlows};
+use crate::policy::model::{Dialect, Infrastructure, LiveFlows, Quotas};
 use crate::policy::tree::Node;
 use crate::policy::{text, value};
 
@@ -21,13 +21,6 @@ pub(super) struct Settings {
     pub(super) live_flows: LiveFlows,
     pub(super) infrastructure: Infrastructure,
     pub(super) quotas: Quotas,
-}
-
-/// Rule 15's limits.
-pub(super) struct Quotas {
-    pub(super) rules_per_direction: usize,
-    pub(super) groups_per_interface: usize,
-    pub(super) groups_per_vpc: usize,
 }
 
 pub(super) fn check(file: &text::File<'_>, report: &mut Report) -> Settings {
@@ -97,9 +90,7 @@ fn infrastructure(
 }
 
 fn quotas<'n>(node: Option<&'n Node<'n>>, report: &mut Report) -> Quotas {
-    let mut quotas =
-        Quotas { rules_per_direction: 60, groups_per_interface: 5, groups_per_vpc: 2500 };
-    let mut rules_per_interface = 1000;
+    let mut quotas = Quotas::default();
     let Some(node) = node else { return quotas };
     let place = node.span;
     let Some(written) = text::Quotas::read(node, report) else { return quotas };
@@ -111,14 +102,15 @@ fn quotas<'n>(node: Option<&'n Node<'n>>, report: &mut Report) -> Quotas {
             16,
             &mut quotas.groups_per_interface,
         ),
-        (written.rules_per_interface, "rules_per_interface", MOST, &mut rules_per_interface),
+        (written.rules_per_interface, "rules_per_interface", MOST, &mut quotas.rules_per_interface),
         (written.groups_per_vpc, "groups_per_vpc", MOST, &mut quotas.groups_per_vpc),
     ] {
         let value =
             node.and_then(|node| value::integer(node, &format!("`{key}`"), 1..=most, report));
         *quota = value.unwrap_or(*quota);
     }
-    let (rules, groups) = (quotas.rules_per_direction, quotas.groups_per_interface);
+    let Quotas { rules_per_direction: rules, groups_per_interface: groups, .. } = quotas;
+    let rules_per_interface = quotas.rules_per_interface;
     if rules.saturating_mul(groups) > rules_per_interface {
         let span = written.rules_per_direction.map_or(place, |node| node.span);
         report

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use super::settings::Settings;
 use super::{FileNames, group, interface, name};
 use crate::policy::cidr::{self, Ranges};
-use crate::policy::diagnostic::{Code, Report};
+use crate::policy::diagnostic::{Code, Draft, Report};
 use crate::policy::model::{PrefixList, Vpc};
 use crate::policy::names::Table;
 use crate::policy::source::Span;
@@ -37,14 +37,23 @@ pub(super) fn check<'n>(
     let (prefix_lists, list_names) = prefix_lists(written.prefix_lists, report);
     let lists = group::Lists { names: &list_names, lists: &prefix_lists };
     let (groups, group_names) = group::check(written.security_groups, &lists, settings, report);
-    let scope = interface::Scope { vpc: index, ranges: &ranges, groups: &group_names, settings };
+    let scope = interface::Scope {
+        vpc: index,
+        ranges: &ranges,
+        groups: &group_names,
+        quotas: &settings.quotas,
+    };
     let interfaces = interface::check(written.interfaces, &scope, names, report);
     let name = own_name.unwrap_or_default().to_owned();
     Some(Vpc { name, cidrs, subnets, prefix_lists, groups, interfaces })
 }
 
 /// Canonical blocks with their places.
-fn blocks<'n>(nodes: &'n [Node<'n>], what: &str, report: &mut Report) -> Vec<(IpNet, Span)> {
+pub(super) fn blocks<'n>(
+    nodes: &'n [Node<'n>],
+    what: &str,
+    report: &mut Report,
+) -> Vec<(IpNet, Span)> {
     let block = |node: &'n Node<'n>| {
         let given = value::text(node, what, report)?;
         Some((cidr::canonical(given, Code::ParameterValue, node.span, report)?, node.span))
@@ -90,15 +99,33 @@ fn prefix_lists<'n>(node: Option<&'n Node<'n>>, report: &mut Report) -> (Vec<Pre
         if let (Some(own_name), Some(node)) = (own_name, written.name)
             && let Err(first) = names.insert(own_name, lists.len(), node.span)
         {
-            let message = format!("prefix list {own_name:?} is given twice");
-            report.error(Code::ParameterValue, node.span, message).related(first, "first");
+            list_taken(own_name, node.span, report).related(first, "first");
         }
         lists.push(prefix_list(&written, own_name.unwrap_or_default(), report));
     }
     (lists, names)
 }
 
-fn prefix_list<'n>(written: &text::PrefixList<'n>, name: &str, report: &mut Report) -> PrefixList {
+/// Reports a name that another list has.
+pub(super) fn list_taken<'r>(name: &str, place: Span, report: &'r mut Report) -> &'r mut Draft {
+    report.error(Code::ParameterValue, place, format!("prefix list {name:?} is given twice"))
+}
+
+/// Reports a list that has outgrown what it declares.
+pub(super) fn list_full(list: &PrefixList, place: Span, report: &mut Report) {
+    let PrefixList { name, cidrs, max_entries } = list;
+    if let Some(most) = max_entries.filter(|&most| most < cidrs.len()) {
+        let message =
+            format!("prefix list {name:?} has {} entries and declares {most}", cidrs.len());
+        report.error(Code::PrefixListMaxEntries, place, message);
+    }
+}
+
+pub(super) fn prefix_list<'n>(
+    written: &text::PrefixList<'n>,
+    name: &str,
+    report: &mut Report,
+) -> PrefixList {
     let nodes = written.cidrs.and_then(|node| value::list(node, "`cidrs`", report));
     let blocks = blocks(nodes.unwrap_or_default(), "a CIDR block", report);
     let mut seen = std::collections::HashMap::with_capacity(blocks.len());
@@ -112,15 +139,10 @@ fn prefix_list<'n>(written: &text::PrefixList<'n>, name: &str, report: &mut Repo
             cidrs.push(net);
         }
     }
-    let declared = written.max_entries.and_then(|node| {
-        let most = value::integer(node, "`max_entries`", 1..=MAX_ENTRIES, report)?;
-        if most < cidrs.len() {
-            let message =
-                format!("prefix list {name:?} has {} entries and declares {most}", cidrs.len());
-            report.error(Code::PrefixListMaxEntries, node.span, message);
-        }
-        Some(most)
-    });
-    let max_entries = declared.unwrap_or(0).max(cidrs.len());
-    PrefixList { name: name.to_owned(), cidrs, max_entries }
+    let mut list = PrefixList { name: name.to_owned(), cidrs, max_entries: None };
+    if let Some(node) = written.max_entries {
+        list.max_entries = value::integer(node, "`max_entries`", 1..=MAX_ENTRIES, report);
+        list_full(&list, node.span, report);
+    }
+    list
 }
