@@ -23,6 +23,7 @@ mod policy_file;
 mod replay;
 mod rollback;
 mod schema;
+mod serve;
 mod status;
 mod test_report;
 mod traffic;
@@ -69,6 +70,7 @@ enum Verb {
     Confirm(confirm::Arguments),
     Rollback(rollback::Arguments),
     History(history::Arguments),
+    Serve(serve::Arguments),
     Status(status::Arguments),
     Events(events::Arguments),
     Flows(flows::Arguments),
@@ -127,6 +129,7 @@ fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
         Verb::Confirm(arguments) => confirm::run(&arguments, global),
         Verb::Rollback(arguments) => rollback::run(&arguments, global),
         Verb::History(arguments) => history::run(&arguments, global),
+        Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Status(arguments) => status::run(&arguments, global),
         Verb::Events(arguments) => events::run(&arguments, global),
         Verb::Flows(arguments) => flows::run(&arguments, global),

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use segment::Segment;
 
+use crate::policy::edit::{Edit, Editor};
+
 /// How many entries are kept at least; beyond them, whole segments go.
 pub const KEPT: usize = 100;
 
@@ -50,6 +52,8 @@ pub enum Content {
         /// Its text.
         text: String,
     },
+    /// What has been edited since the entry before.
+    Edits(Vec<Edit>),
 }
 
 /// A policy out of the past.
@@ -162,13 +166,23 @@ impl History {
     pub fn append(
         &mut self,
         entry: Entry,
-        _policy: impl FnOnce() -> Past,
+        policy: impl FnOnce() -> Past,
     ) -> Result<(), HistoryError> {
         let directory = self.directory.clone();
         create_private(&directory).map_err(HistoryError::file("make", &directory))?;
-        let segments = &mut self.segments;
-        segments.push(Segment::create(&self.directory, entry)?);
-        self.prune()?;
+        let (number, segments) = (entry.number, &mut self.segments);
+        match (&entry.content, segments.last_mut()) {
+            (Content::Edits(_), Some(last)) if last.has_room_for(number) => last.append(entry)?,
+            (Content::Policy { .. } | Content::Edits(_), _) => {
+                let content = match entry.content {
+                    Content::Edits(_) => policy().into(),
+                    whole @ Content::Policy { .. } => whole,
+                };
+                let entry = Entry { content, ..entry };
+                segments.push(Segment::create(&self.directory, entry)?);
+                self.prune()?;
+            }
+        }
         File::open(&directory)
             .and_then(|directory| directory.sync_all())
             .map_err(HistoryError::file("sync", &directory))
@@ -190,6 +204,22 @@ impl From<Past> for Content {
     fn from(Past { path, text }: Past) -> Self {
         Self::Policy { path, text }
     }
+}
+
+/// The text of a policy with edits made.
+fn edited<'e>(
+    past: &Past,
+    mut edits: impl Iterator<Item = &'e Edit>,
+    file: &Path,
+) -> Result<String, HistoryError> {
+    let damaged = |why: String| HistoryError::Damaged { path: file.to_owned(), why };
+    let loaded =
+        crate::policy::load(&past.path, &past.text).map_err(|error| damaged(error.to_string()))?;
+    let mut editor = Editor::new(loaded.policy);
+    edits
+        .try_for_each(|edit| editor.apply(edit).map(|_done| ()))
+        .map_err(|error| damaged(error.to_string()))?;
+    Ok(crate::policy::write(editor.policy()))
 }
 
 /// Makes a directory that only root reads.

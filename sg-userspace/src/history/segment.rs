@@ -1,10 +1,13 @@
 //! A file of the history: a policy, and the edits since, an entry a line.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::{Content, Entry, HistoryError, Past};
+use super::{Content, Entry, HistoryError, Past, edited};
+
+/// Edits shorter than this together always join the segment.
+const SMALLEST_ROOM: usize = 1 << 16;
 
 /// One file.
 #[derive(Debug)]
@@ -71,6 +74,34 @@ impl Segment {
         Ok(Self { path, entries: vec![entry], ends: vec![end], length: end })
     }
 
+    /// Whether the edits of this number may join: they must follow the last entry, and reading them must not
+    /// cost much more than reading the policy.
+    pub(super) fn has_room_for(&self, number: u64) -> bool {
+        if self.entries.last().is_none_or(|last| last.number + 1 != number) {
+            return false;
+        }
+        let whole = self.ends.first().copied().unwrap_or(0);
+        let edits = self.ends.last().map_or(0, |end| end - whole);
+        edits < (whole / 2).max(SMALLEST_ROOM as u64)
+    }
+
+    /// Adds an entry behind the last that counts.
+    pub(super) fn append(&mut self, entry: Entry) -> Result<(), HistoryError> {
+        let failed =
+            |source| HistoryError::File { doing: "write", path: self.path.clone(), source };
+        let line = line(&entry).map_err(failed)?;
+        let end = self.ends.last().copied().unwrap_or(0);
+        let mut file = OpenOptions::new().append(true).open(&self.path).map_err(failed)?;
+        if self.length != end {
+            file.set_len(end).map_err(failed)?;
+        }
+        file.write_all(&line).and_then(|()| file.sync_data()).map_err(failed)?;
+        self.length = end + line.len() as u64;
+        self.entries.push(entry);
+        self.ends.push(self.length);
+        Ok(())
+    }
+
     /// Drops the entries behind a number; the file loses them at the next append.
     pub(super) fn forget_after(&mut self, number: u64) {
         let kept = self.entries.partition_point(|entry| entry.number <= number);
@@ -82,14 +113,23 @@ impl Segment {
     pub(super) fn policy(&self, number: u64) -> Result<Past, HistoryError> {
         let damaged =
             |why: &str| HistoryError::Damaged { path: self.path.clone(), why: why.to_owned() };
-        let holds = |entry: &&Entry| entry.number == number;
-        let Some(Entry { content: Content::Policy { path, text }, .. }) =
-            self.entries.iter().find(holds)
+        let Some(Entry { content: Content::Policy { path, text }, .. }) = self.entries.first()
         else {
             return Err(damaged("it does not begin with a policy"));
         };
         let past = Past { path: path.clone(), text: text.clone() };
-        Ok(past)
+        let mut edits = Vec::new();
+        for entry in self.entries.iter().skip(1).take_while(|entry| entry.number <= number) {
+            match &entry.content {
+                Content::Edits(of_entry) => edits.extend(of_entry),
+                Content::Policy { .. } => return Err(damaged("it holds two policies")),
+            }
+        }
+        if edits.is_empty() {
+            return Ok(past);
+        }
+        let text = edited(&past, edits.into_iter(), &self.path)?;
+        Ok(Past { text, ..past })
     }
 
     /// Removes the file.

@@ -36,6 +36,14 @@ impl Slots {
         Self { next, free: (0..next).filter(|slot| !used.contains(slot)).collect() }
     }
 
+    /// Does what a change did that took so many elements and gave these back.
+    pub(super) fn follow(&mut self, taken: usize, freed: &[u32]) {
+        for _ in 0..taken {
+            self.take();
+        }
+        self.free.extend_from_slice(freed);
+    }
+
     fn take(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             self.next += 1;
@@ -51,6 +59,8 @@ pub(super) struct Prepared {
     /// Elements of `classes` that were written and stay.
     words: Vec<(u32, Versions)>,
     generation: u64,
+    /// The elements of `classes` that the change gives back.
+    pub(super) freed: Vec<u32>,
     /// The elements of `classes` as they are after the change.
     pub(super) slots: Slots,
 }
@@ -103,6 +113,11 @@ impl Planned {
         Ok(Self { changes })
     }
 
+    /// How many elements of `classes` it takes.
+    pub(super) fn taken(&self) -> usize {
+        self.changes.v4.inserts() + self.changes.v6.inserts()
+    }
+
     /// What it writes.
     pub(super) fn changes(&self) -> &Changes {
         &self.changes
@@ -129,11 +144,11 @@ impl Prepared {
         stage.family::<std::net::Ipv4Addr>(&changes.v4)?;
         stage.family::<std::net::Ipv6Addr>(&changes.v6)?;
         let Stage { freed, words, .. } = stage;
-        slots.free.extend(freed);
+        slots.free.extend_from_slice(&freed);
         for (slot, before, after) in &changes.interfaces {
             set_interface(&mut maps, *slot, versions(generation, *before, *after))?;
         }
-        Ok(Self { maps, changes, words, generation, slots })
+        Ok(Self { maps, changes, words, generation, freed, slots })
     }
 
     /// The generation that the change brings.

@@ -123,6 +123,7 @@ fn step(paths: &Paths, own_lock: &mut Option<Lock>) -> Result<Duration, KernelEr
     match next {
         Some(wait) if wait.is_zero() => {
             transaction::take_back_overdue(paths)?;
+            transaction::remove_expired(paths)?;
             Ok(Duration::ZERO)
         }
         Some(wait) => Ok(wait.min(LONGEST)),

@@ -1,11 +1,9 @@
 //! What is in force: the policy, its tables with their numbers, and the attached devices.
 //!
-//! The state lies in a file per generation, and the generation word in the kernel says which file counts.
-//! A change writes the next generation's file before it flips the word, so that a process killed anywhere
-//! leaves a file that describes exactly what the kernel does.
+//! The generation word in the kernel says which state counts; [`journal`] keeps it in files. A change writes
+//! the next generation's state before it flips the word, so that a process killed anywhere leaves files that
+//! describe exactly what the kernel does.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -15,7 +13,7 @@ use super::adopt::Adoption;
 use super::commit::Slots;
 use super::hooks::Attached;
 use super::maps::PolicyMaps;
-use super::{Device, Instance, KernelError, Paths, Sizes};
+use super::{Device, Instance, KernelError, Paths, Sizes, journal};
 use crate::compile::TableSpec;
 use crate::history::Past;
 
@@ -154,17 +152,29 @@ impl Live {
             Self::refuse_hidden(paths)?;
             return Ok(None);
         }
-        let generation = PolicyMaps::open(&paths.maps())?.generation()?;
-        let path = paths.live(generation);
-        let unusable = |why: String| KernelError::State { path: path.clone(), why };
-        let bytes = std::fs::read(&path).map_err(|error| unusable(error.to_string()))?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| unusable(error.to_string()))
+        let maps = PolicyMaps::open(&paths.maps())?;
+        let mut generation = maps.generation()?;
+        loop {
+            let read = journal::Files::find(paths, generation)
+                .and_then(|files| files.map(|files| files.read(paths)).transpose());
+            let now = maps.generation()?;
+            match read {
+                Ok(Some(live)) => return Ok(Some(live)),
+                // Another policy came into force while we looked for the files of the one before.
+                Ok(None) | Err(_) if now != generation => generation = now,
+                Ok(None) => {
+                    let (path, why) = (paths.live(generation), "it is not there".to_owned());
+                    return Err(KernelError::State { path, why });
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Refuses to say that nothing is attached where state says otherwise and pins cannot be seen: `ip netns
     /// exec` hides them behind a /sys of its own.
     pub(super) fn refuse_hidden(paths: &Paths) -> Result<(), KernelError> {
-        let has_state = files(paths).is_ok_and(|files| !files.is_empty());
+        let has_state = journal::has_any(paths);
         if has_state && !paths.is_on_bpffs() {
             return Err(KernelError::NoBpffs { path: paths.bpffs.clone() });
         }
@@ -179,52 +189,9 @@ impl Live {
         Self::read(paths)?.ok_or(KernelError::NothingAttached)
     }
 
-    /// Writes the file of a generation, whole or not at all.
-    pub(super) fn write(&self, paths: &Paths, generation: u64) -> Result<(), KernelError> {
-        let path = paths.live(generation);
-        let temporary = path.with_extension("tmp");
-        let failed = |error| KernelError::file("write", &path)(error);
-        super::paths::create_private(&paths.run).map_err(KernelError::file("make", &paths.run))?;
-        let bytes = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
-        let mut file = File::create(&temporary).map_err(failed)?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&temporary, &path).map_err(failed)?;
-        File::open(&paths.run).and_then(|directory| directory.sync_all()).map_err(failed)
-    }
-
-    /// Whether there are files of other generations: a command was interrupted.
-    pub(super) fn has_others(paths: &Paths, generation: u64) -> bool {
-        let kept = paths.live(generation);
-        files(paths).is_ok_and(|files| files.iter().any(|path| *path != kept))
-    }
-
-    /// Removes the files of every other generation.
-    pub(super) fn forget_others(paths: &Paths, generation: Option<u64>) -> Result<(), KernelError> {
-        let kept = generation.map(|generation| paths.live(generation));
-        for path in files(paths).map_err(KernelError::file("read", &paths.run))? {
-            if Some(&path) != kept.as_ref() {
-                std::fs::remove_file(&path).map_err(KernelError::file("remove", &path))?;
-            }
-        }
-        Ok(())
-    }
-
     /// The attached device of this name in this namespace.
     #[must_use]
     pub fn device(&self, name: &str, namespace: u64) -> Option<&AttachedDevice> {
         self.devices.iter().find(|one| one.device == name && one.namespace == namespace)
     }
-}
-
-/// The files of all generations, whole or not.
-fn files(paths: &Paths) -> std::io::Result<Vec<std::path::PathBuf>> {
-    let entries = match std::fs::read_dir(&paths.run) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    Ok(entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("live."))
-        .map(|entry| entry.path())
-        .collect())
 }

@@ -11,12 +11,14 @@ mod batch;
 mod bpf;
 pub mod commit;
 mod conntrack;
+mod controller;
 mod device;
 mod exchange;
 pub mod flush;
 mod hits;
 mod hooks;
 mod join;
+mod journal;
 pub mod keeper;
 pub mod live;
 mod lock;
@@ -30,6 +32,7 @@ pub mod read;
 mod recover;
 pub mod replay;
 pub mod run;
+pub mod serve;
 pub mod session;
 mod sock_diag;
 pub mod stream;
@@ -228,6 +231,9 @@ pub enum KernelError {
         /// The attached devices.
         attached: String,
     },
+    /// An edit that cannot be made.
+    #[error(transparent)]
+    Edit(Box<crate::policy::edit::EditError>),
     /// A policy that is not confirmed stands in the way.
     #[error(
         "policy {number} waits for its confirmation, {seconds} s more; `sgctl confirm` or `sgctl rollback` first"
@@ -329,6 +335,21 @@ impl KernelError {
         let path = path.into();
         move |source| Self::File { doing, path, source }
     }
+}
+
+/// An error and its causes in one line, for whoever gets it from another process.
+fn message(error: &KernelError) -> String {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(one) = cause {
+        let words = one.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = one.source();
+    }
+    text
 }
 
 /// Refuses early, in one sentence, what the kernel would refuse later in many.

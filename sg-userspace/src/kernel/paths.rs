@@ -77,6 +77,18 @@ impl Paths {
         self.run.join("keeper.lock")
     }
 
+    /// The lock of whoever serves edits.
+    #[must_use]
+    pub fn serve_lock(&self) -> PathBuf {
+        self.run.join("serve.lock")
+    }
+
+    /// Where edits are served.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.run.join("sgctl.socket")
+    }
+
     /// The lock of whoever reads the event stream.
     #[must_use]
     pub fn events_lock(&self) -> PathBuf {

@@ -15,19 +15,45 @@ use super::commit::Slots;
 use super::live::Live;
 use super::maps::{Hash, Lpm, PolicyMaps};
 use super::pod::Abi;
-use super::{KernelError, Paths};
+use super::{KernelError, Paths, journal};
 use crate::compile::{AddressSpec, IpAddress, TableSpec};
 
 /// Levels what an interrupted command left, if one did.
 pub(super) fn recover(paths: &Paths, live: &mut Live) -> Result<(), KernelError> {
     let generation = PolicyMaps::open(&paths.maps())?.generation()?;
-    if !Live::has_others(paths, generation) {
+    let files = journal::Files::find(paths, generation)?;
+    if files.is_some_and(|files| !files.is_interrupted) {
         return Ok(());
     }
     log::warn!("an earlier command was interrupted; levelling what it left");
     restore(paths, live)?;
-    live.write(paths, generation)?;
-    Live::forget_others(paths, Some(generation))
+    journal::write(paths, live, generation)?;
+    journal::forget_others(paths, Some(generation))
+}
+
+/// After a change of policy that failed: the maps are made to say what the kernel's generation says. Before the flip
+/// that is the old policy, and the change has failed; behind it the new one is in force, and the change is made.
+pub(super) fn settle(paths: &Paths, before: u64, error: KernelError) -> Result<(), KernelError> {
+    let repaired = repair(paths);
+    if let Err(second) = &repaired {
+        log::error!("and then, while putting things back: {second}");
+    }
+    match repaired {
+        Ok(generation) if generation != before => {
+            log::warn!("the change is in force, though not at the first try: {error}");
+            Ok(())
+        }
+        Ok(_) | Err(_) => Err(error),
+    }
+}
+
+fn repair(paths: &Paths) -> Result<u64, KernelError> {
+    let mut live = Live::require(paths)?;
+    let generation = PolicyMaps::open(&paths.maps())?.generation()?;
+    restore(paths, &mut live)?;
+    journal::write(paths, &live, generation)?;
+    journal::forget_others(paths, Some(generation))?;
+    Ok(generation)
 }
 
 /// Makes the maps say what `live` says, whatever they say now.

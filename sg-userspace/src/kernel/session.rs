@@ -13,7 +13,7 @@ use super::read::monotonic;
 use super::recover::{recover, restore};
 use super::transaction::{Author, entry, refuse_unconfirmed};
 use super::wanted::tables_with;
-use super::{Device, Instance, KernelError, Lock, Paths, Sizes, addresses, require_root};
+use super::{Device, Instance, KernelError, Lock, Paths, Sizes, addresses, journal, require_root};
 use crate::compile::{RuleSlots, Surroundings, TableSpec, compile};
 use crate::history::{History, Past};
 use crate::policy::Policy;
@@ -210,9 +210,9 @@ fn attach_all(
     let prepared = Prepared::write(PolicyMaps::open(&paths.maps())?, planned, &live.slots)?;
     live.slots = prepared.slots.clone();
     let generation = prepared.next_generation();
-    live.write(paths, generation)?;
+    journal::write(paths, &live, generation)?;
     prepared.flip()?;
-    Live::forget_others(paths, Some(generation))?;
+    journal::forget_others(paths, Some(generation))?;
 
     let mut joining = Vec::new();
     for ((target, device), (instance, object)) in request.targets.iter().zip(devices).zip(loaded) {
@@ -227,7 +227,7 @@ fn attach_all(
         }
     };
     live.devices.extend(attached.iter().cloned());
-    live.write(paths, generation)?;
+    journal::write(paths, &live, generation)?;
     Ok(attached)
 }
 
@@ -265,14 +265,14 @@ fn grace_until(request: &AttachRequest<'_>) -> u64 {
 pub(super) fn put_back(paths: &Paths, live: &mut Live) -> Result<(), KernelError> {
     let mut maps = PolicyMaps::open(&paths.maps())?;
     let generation = maps.generation()? + 1;
-    live.write(paths, generation)?;
+    journal::write(paths, live, generation)?;
     // Both versions are about to say the same, so the flip may come first or last.
     restore(paths, live)?;
-    live.write(paths, generation)?;
+    journal::write(paths, live, generation)?;
     maps.generation
         .set(0, generation, 0)
         .map_err(|e| KernelError::map("write", "GENERATION", e))?;
-    Live::forget_others(paths, Some(generation))
+    journal::forget_others(paths, Some(generation))
 }
 
 /// Takes one device off.
@@ -300,7 +300,8 @@ pub fn detach(paths: &Paths, name: &str) -> Result<AttachedDevice, KernelError> 
         remove_everything(paths)?;
     } else {
         let generation = PolicyMaps::open(&paths.maps())?.generation()?;
-        live.write(paths, generation)?;
+        journal::write(paths, &live, generation)?;
+        journal::forget_others(paths, Some(generation))?;
     }
     Ok(found)
 }
@@ -370,5 +371,5 @@ fn remove_everything(paths: &Paths) -> Result<(), KernelError> {
         // Not empty: another version's pins are in it.
         let _kept = std::fs::remove_dir(path);
     }
-    Live::forget_others(paths, None)
+    journal::forget_others(paths, None)
 }

@@ -10,19 +10,25 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 use super::commit::{Planned, Prepared};
+use super::controller::Controller;
+pub use super::controller::{EditRequest, Edited};
 use super::live::{Live, Pending, Source};
 use super::maps::PolicyMaps;
-use super::session::{open_live, put_back};
+use super::recover::settle;
+use super::session::open_live;
 use super::wanted::tables_for;
-use super::{KernelError, Lock, Paths, keeper, require_root};
+use super::{KernelError, Lock, Paths, journal, keeper, require_root, serve};
 use crate::compile::TableSpec;
 use crate::diff::Changes;
 use crate::history::{Content, Entry, History, Past};
 use crate::policy::Policy;
+use crate::policy::edit::Edit;
 
 /// Who changes a policy, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Author {
     /// Who.
     pub user: String,
@@ -192,6 +198,53 @@ fn back_to(
     replace(paths, lock, live, history, &request)
 }
 
+/// Edits the policy in force: all edits, or none.
+///
+/// # Errors
+/// Any [`KernelError`]; then nothing has changed.
+pub fn edit(
+    paths: &Paths,
+    request: &EditRequest,
+    review: Option<Reviewer<'_>>,
+) -> Result<Edited, KernelError> {
+    require_root("change the policy")?;
+    // Whoever wants to look at the change first must hold the tables.
+    if review.is_none()
+        && let Some(answer) = serve::ask(paths, request)
+    {
+        return answer;
+    }
+    let _lock = Lock::take(&paths.lock())?;
+    let mut controller = Controller::open(paths)?;
+    let answers = controller.commit(paths, std::slice::from_ref(request), review);
+    let only = answers.into_iter().next();
+    only.unwrap_or_else(|| Err(KernelError::Request("no answer".to_owned())))
+}
+
+/// Removes the rules whose time is over; tells whether there were any.
+///
+/// # Errors
+/// Any [`KernelError`]; then nothing has changed.
+pub(super) fn remove_expired(paths: &Paths) -> Result<bool, KernelError> {
+    let _lock = Lock::take(&paths.lock())?;
+    let is_due = |live: &Live| live.next_expiry.is_some_and(|at| at <= now());
+    if !open_live(paths)?.as_ref().is_some_and(is_due) {
+        return Ok(false);
+    }
+    let author = Author {
+        user: "sgctl".to_owned(),
+        command: "rules whose time is over".to_owned(),
+        message: None,
+    };
+    let request = EditRequest { edits: vec![Edit::Expire { at: now() }], author };
+    let mut controller = Controller::open(paths)?;
+    controller
+        .commit(paths, std::slice::from_ref(&request), None)
+        .into_iter()
+        .try_for_each(|answer| answer.map(|_edited| ()))?;
+    Ok(true)
+}
+
 /// Keeps a policy that waits for its confirmation.
 ///
 /// # Errors
@@ -208,7 +261,8 @@ pub fn confirm(paths: &Paths) -> Result<u64, KernelError> {
         Some(_) => live.pending = None,
     }
     let generation = PolicyMaps::open(&paths.maps())?.generation()?;
-    live.write(paths, generation)?;
+    journal::write(paths, &live, generation)?;
+    journal::forget_others(paths, Some(generation))?;
     Ok(live.number)
 }
 
@@ -226,7 +280,11 @@ fn replace(
     mut history: History,
     request: &Request<'_>,
 ) -> Result<Applied, KernelError> {
-    let tables = tables_for(live, request.policy)?;
+    let (policy, expired) = request.policy.clone().without_expired(now());
+    for rule in expired {
+        log::warn!("left out, its time is over: {rule}");
+    }
+    let tables = tables_for(live, &policy)?;
     let planned = Planned::between(&live.tables, &tables, &live.slots, &live.sizes)?;
     let review = Review { live, old: &live.tables, new: &tables, policy: request.policy };
     (request.review)(&review).map_err(KernelError::Refused)?;
@@ -243,12 +301,13 @@ fn replace(
         source: request.source.clone(),
         tables,
         number,
+        next_expiry: policy.next_expiry(),
         pending: request
             .confirm_within
             .map(|within| Pending::new(within, live.source.clone(), live.number)),
         ..live.clone()
     };
-    if after.pending.is_some() {
+    if after.pending.is_some() || after.next_expiry.is_some() {
         keeper::ensure(paths)?;
     }
     history.append(entry, || past)?;
@@ -266,25 +325,22 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Writes and flips; where that fails, puts back what was.
+/// Writes and flips; where that fails, the old policy stays.
 pub(super) fn commit(
     paths: &Paths,
     live: &mut Live,
     planned: Planned,
     after: Live,
 ) -> Result<(), KernelError> {
-    match try_commit(paths, planned, after) {
-        Ok(after) => {
-            *live = after;
-            Ok(())
-        }
+    let before = PolicyMaps::open(&paths.maps())?.generation()?;
+    match try_commit(paths, planned, after.clone()) {
+        Ok(after) => *live = after,
         Err(error) => {
-            if let Err(second) = put_back(paths, live) {
-                log::error!("and then, while putting things back: {second}");
-            }
-            Err(error)
+            settle(paths, before, error)?;
+            *live = after;
         }
     }
+    Ok(())
 }
 
 fn try_commit(paths: &Paths, planned: Planned, mut after: Live) -> Result<Live, KernelError> {
@@ -292,9 +348,9 @@ fn try_commit(paths: &Paths, planned: Planned, mut after: Live) -> Result<Live, 
     let prepared = Prepared::write(maps, planned, &after.slots)?;
     after.slots = prepared.slots.clone();
     let generation = prepared.next_generation();
-    after.write(paths, generation)?;
+    journal::write(paths, &after, generation)?;
     prepared.flip()?;
-    Live::forget_others(paths, Some(generation))?;
+    journal::forget_others(paths, Some(generation))?;
     Ok(after)
 }
 

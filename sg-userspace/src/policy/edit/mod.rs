@@ -14,6 +14,7 @@ mod index;
 mod interfaces;
 mod lists;
 mod rules;
+mod text;
 mod undo;
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,360 @@
+//! Edits of the policy in force: what arrives together is one change, with one flip and one grace period.
+//!
+//! The controller holds state, policy and tables between changes, so that one that concerns members alone costs
+//! what it changes. Whoever keeps one looks before each change whether somebody else has written since.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::commit::{Planned, Prepared};
+use super::journal::{Change, Files, Stamp};
+use super::live::{Live, Source};
+use super::maps::PolicyMaps;
+use super::recover::settle;
+use super::session::open_live;
+use super::transaction::{Author, Review, Reviewer, commit, entry, refuse_unconfirmed};
+use super::wanted::tables_for;
+use super::{KernelError, Paths, keeper};
+use crate::compile::{Members, Membership};
+use crate::history::{Content, History, Past};
+use crate::policy::edit::{Done, Edit, Editor, Touched};
+use crate::policy::model::Interface;
+
+/// Edits that belong together: all are made, or none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EditRequest {
+    /// In this order.
+    pub edits: Vec<Edit>,
+    /// Who wants them.
+    pub author: Author,
+}
+
+/// Edits that have been made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edited {
+    /// Number in the history of what is in force now.
+    pub number: u64,
+    /// What was found and did not stop them.
+    pub warnings: Vec<String>,
+    /// Identifiers of the rules that came or went.
+    pub rules: Vec<String>,
+}
+
+/// What is in force, ready to be changed.
+pub(super) struct Controller {
+    live: Live,
+    editor: Editor,
+    members: Members,
+    history: History,
+    stamp: Stamp,
+    generation: u64,
+    /// A change failed: what is kept here may not be what is in force.
+    is_stale: bool,
+}
+
+impl Controller {
+    /// Reads what is in force. The caller holds the lock, for as long as it commits.
+    pub(super) fn open(paths: &Paths) -> Result<Self, KernelError> {
+        let live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
+        let loaded = crate::policy::load(&live.source.path, &live.source.text);
+        let loaded = loaded.map_err(|error| KernelError::Request(error.to_string()))?;
+        let (generation, stamp) = stamp(paths)?;
+        Ok(Self {
+            editor: Editor::new(loaded.policy),
+            members: Members::of(&live.tables),
+            history: History::open(&paths.state, Some(live.number))?,
+            live,
+            stamp,
+            generation,
+            is_stale: false,
+        })
+    }
+
+    /// Whether nobody else has changed anything.
+    pub(super) fn is_current(&self, paths: &Paths) -> bool {
+        let generation = PolicyMaps::open(&paths.maps()).and_then(|maps| maps.generation());
+        !self.is_stale
+            && generation.is_ok_and(|now| now == self.generation)
+            && self.stamp.is_current(paths)
+    }
+
+    /// Makes the edits of all requests in one change. One that cannot be made does not keep the others from it.
+    pub(super) fn commit(
+        &mut self,
+        paths: &Paths,
+        requests: &[EditRequest],
+        review: Option<Reviewer<'_>>,
+    ) -> Vec<Result<Edited, KernelError>> {
+        let mut answers: Vec<Result<Edited, KernelError>> = Vec::with_capacity(requests.len());
+        let mut made: Vec<(&EditRequest, Vec<Done>)> = Vec::with_capacity(requests.len());
+        for request in requests {
+            let done = refuse_unconfirmed(&self.live).and_then(|()| {
+                let done = self.editor.apply_all(&request.edits);
+                done.map_err(|(_position, error)| KernelError::Edit(Box::new(error)))
+            });
+            answers.push(match done {
+                Ok(done) => {
+                    let answer = edited(&done);
+                    made.push((request, done));
+                    Ok(answer)
+                }
+                Err(error) => Err(error),
+            });
+        }
+        if made.is_empty() {
+            return answers;
+        }
+        match self.put_in_force(paths, &made, review) {
+            Ok(number) => {
+                answers.iter_mut().flatten().for_each(|answer| answer.number = number);
+                answers
+            }
+            Err(error) => {
+                let alone = made.len() == 1;
+                let dones = made.into_iter().flat_map(|(_request, done)| done);
+                let dones: Vec<_> = dones.collect();
+                dones.into_iter().rev().for_each(|done| self.editor.undo(done));
+                if alone || self.is_stale {
+                    return failed(answers, &error);
+                }
+                // The fault may be one's alone.
+                requests
+                    .iter()
+                    .flat_map(|request| self.commit(paths, std::slice::from_ref(request), review))
+                    .collect()
+            }
+        }
+    }
+
+    fn put_in_force(
+        &mut self,
+        paths: &Paths,
+        made: &[(&EditRequest, Vec<Done>)],
+        review: Option<Reviewer<'_>>,
+    ) -> Result<u64, KernelError> {
+        let number = self.history.next_number();
+        let memberships = self.memberships(made).filter(|_| self.stamp.has_room());
+        match memberships {
+            Some(memberships) => self.patch(paths, number, made, &memberships, review)?,
+            None => self.compile(paths, number, made, review)?,
+        }
+        self.live.number = number;
+        Ok(number)
+    }
+
+    /// The changed memberships, if members of groups elsewhere are all that has changed.
+    fn memberships(&self, made: &[(&EditRequest, Vec<Done>)]) -> Option<Vec<Membership>> {
+        let mut groups: BTreeMap<(usize, IpAddr), Vec<String>> = BTreeMap::new();
+        for done in made.iter().flat_map(|(_request, done)| done) {
+            match &done.touched {
+                Touched::Nothing => {}
+                Touched::Rules { .. } => return None,
+                Touched::Interface { vpc, before, after } => {
+                    for interface in before.iter().chain(after) {
+                        if !self.is_plain(interface) {
+                            return None;
+                        }
+                    }
+                    for net in before.iter().flat_map(|interface| &interface.addresses) {
+                        groups.insert((*vpc, net.addr()), Vec::new());
+                    }
+                    let Some(after) = after else { continue };
+                    let of = &self.editor.policy().vpcs[*vpc].groups;
+                    let names: Vec<_> =
+                        after.groups.iter().map(|&group| of[group].name.clone()).collect();
+                    for net in &after.addresses {
+                        groups.insert((*vpc, net.addr()), names.clone());
+                    }
+                }
+            }
+        }
+        let vpcs = &self.editor.policy().vpcs;
+        let membership = |((vpc, address), groups): ((usize, IpAddr), Vec<String>)| Membership {
+            vpc: vpcs[vpc].name.clone(),
+            address,
+            groups,
+        };
+        Some(groups.into_iter().map(membership).collect())
+    }
+
+    /// Whether an interface is a member by single addresses and nothing else.
+    fn is_plain(&self, interface: &Interface) -> bool {
+        let is_single = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
+        !interface.auto_addresses
+            && interface.addresses.iter().all(is_single)
+            && !self.live.devices.iter().any(|device| device.interface == interface.name)
+    }
+
+    /// A change of members.
+    fn patch(
+        &mut self,
+        paths: &Paths,
+        number: u64,
+        made: &[(&EditRequest, Vec<Done>)],
+        memberships: &[Membership],
+        review: Option<Reviewer<'_>>,
+    ) -> Result<(), KernelError> {
+        let tables = &self.live.tables;
+        let patch = self.members.patch(tables, memberships);
+        if let Some(review) = review {
+            let mut new = tables.clone();
+            patch.apply(&mut new, &mut Members::of(tables));
+            self.review(&new, review)?;
+        }
+        let changes = patch.changes(tables);
+        let (slots, sizes) = (&self.live.slots, &self.live.sizes);
+        let planned = Planned::of(changes, &tables.capacities(), tables, slots, sizes)?;
+        let taken = planned.taken();
+        self.record(number, made)?;
+        let edits = made.iter().flat_map(|(request, _)| &request.edits).cloned().collect();
+        let written = write_patch(paths, &mut self.stamp, planned, &self.live, |prepared| Change {
+            generation: prepared.next_generation(),
+            number,
+            edits,
+            patch: patch.clone(),
+            taken,
+            freed: prepared.freed.clone(),
+        });
+        match written {
+            Ok((slots, generation)) => {
+                patch.apply(&mut self.live.tables, &mut self.members);
+                (self.live.slots, self.generation) = (slots, generation);
+                Ok(())
+            }
+            Err(error) => {
+                self.is_stale = true;
+                settle(paths, self.generation, error)
+            }
+        }
+    }
+
+    /// Any other change.
+    fn compile(
+        &mut self,
+        paths: &Paths,
+        number: u64,
+        made: &[(&EditRequest, Vec<Done>)],
+        review: Option<Reviewer<'_>>,
+    ) -> Result<(), KernelError> {
+        let policy = self.editor.policy();
+        let tables = tables_for(&self.live, policy)?;
+        if let Some(review) = review {
+            self.review(&tables, review)?;
+        }
+        let Live { slots, sizes, .. } = &self.live;
+        let planned = Planned::between(&self.live.tables, &tables, slots, sizes)?;
+        let text = crate::policy::write(policy);
+        let next_expiry = policy.next_expiry();
+        let after = Live {
+            source: Source { text, path: self.live.source.path.clone() },
+            tables,
+            number,
+            next_expiry,
+            ..self.live.clone()
+        };
+        if after.next_expiry.is_some() {
+            keeper::ensure(paths)?;
+        }
+        self.record(number, made)?;
+        self.is_stale = true;
+        commit(paths, &mut self.live, planned, after)?;
+        self.members = Members::of(&self.live.tables);
+        (self.generation, self.stamp) = stamp(paths)?;
+        self.is_stale = false;
+        Ok(())
+    }
+
+    fn review(
+        &self,
+        new: &crate::compile::TableSpec,
+        review: Reviewer<'_>,
+    ) -> Result<(), KernelError> {
+        let Self { live, editor, .. } = self;
+        let review_of = Review { live, old: &live.tables, new, policy: editor.policy() };
+        review(&review_of).map_err(KernelError::Refused)
+    }
+
+    /// Writes the entry of the history.
+    fn record(
+        &mut self,
+        number: u64,
+        made: &[(&EditRequest, Vec<Done>)],
+    ) -> Result<(), KernelError> {
+        let edits: Vec<Edit> =
+            made.iter().flat_map(|(request, _)| &request.edits).cloned().collect();
+        let diff = edits.iter().map(ToString::to_string).collect();
+        let author = author(made);
+        let path = self.live.source.path.clone();
+        let policy = self.editor.policy();
+        self.history.append(entry(number, &author, diff, Content::Edits(edits)), || Past {
+            path,
+            text: crate::policy::write(policy),
+        })?;
+        Ok(())
+    }
+}
+
+fn write_patch(
+    paths: &Paths,
+    stamp: &mut Stamp,
+    planned: Planned,
+    live: &Live,
+    change: impl FnOnce(&Prepared) -> Change,
+) -> Result<(super::commit::Slots, u64), KernelError> {
+    let prepared = Prepared::write(PolicyMaps::open(&paths.maps())?, planned, &live.slots)?;
+    let generation = prepared.next_generation();
+    stamp.append(paths, change(&prepared))?;
+    let slots = prepared.slots.clone();
+    prepared.flip()?;
+    stamp.levelled(paths, generation)?;
+    Ok((slots, generation))
+}
+
+/// Where the state lies.
+fn stamp(paths: &Paths) -> Result<(u64, Stamp), KernelError> {
+    let generation = PolicyMaps::open(&paths.maps())?.generation()?;
+    let failed = KernelError::file("read", paths.live(generation));
+    let files = Files::find(paths, generation)?.ok_or(KernelError::NothingAttached)?;
+    Ok((generation, files.stamp(paths).map_err(failed)?))
+}
+
+fn edited(done: &[Done]) -> Edited {
+    Edited {
+        number: 0,
+        warnings: done.iter().flat_map(|one| one.warnings.iter().cloned()).collect(),
+        rules: done.iter().flat_map(|one| &one.rules).map(ToString::to_string).collect(),
+    }
+}
+
+/// Every edit that seemed to be made has failed.
+fn failed(
+    answers: Vec<Result<Edited, KernelError>>,
+    error: &KernelError,
+) -> Vec<Result<Edited, KernelError>> {
+    let message = super::message(error);
+    let fail = |answer: Result<Edited, KernelError>| {
+        answer.and_then(|_edited| Err(KernelError::Request(message.clone())))
+    };
+    answers.into_iter().map(fail).collect()
+}
+
+/// One request's author; of several, everyone and how many.
+fn author(made: &[(&EditRequest, Vec<Done>)]) -> Author {
+    if let [(only, _)] = made {
+        return only.author.clone();
+    }
+    let mut users: Vec<&str> =
+        made.iter().map(|(request, _)| request.author.user.as_str()).collect();
+    users.sort_unstable();
+    users.dedup();
+    let messages: Vec<&str> =
+        made.iter().filter_map(|(request, _)| request.author.message.as_deref()).collect();
+    Author {
+        user: users.join(", "),
+        command: format!("{} changes at once", made.len()),
+        message: (!messages.is_empty()).then(|| messages.join("; ")),
+    }
+}

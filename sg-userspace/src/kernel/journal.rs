@@ -1,0 +1,241 @@
+//! The state in files: all of it as of one generation, and small changes since, a line each.
+//!
+//! `live.N.json` is the state of generation N. Beside it `live.N.log` holds what single changes of members have
+//! made of it, so that such a change writes what it changes and not a million members. A line is written and
+//! synced before the generation word is flipped to its generation, and another one when the change has been
+//! levelled. The word in the kernel says how many lines count; what is behind them was interrupted.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::live::Live;
+use super::{KernelError, Paths};
+use crate::compile::{Members, Patch};
+use crate::policy::edit::{Edit, Editor};
+
+/// A change of members.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Change {
+    /// The generation that it brings.
+    pub(super) generation: u64,
+    /// Number in the history.
+    pub(super) number: u64,
+    /// Of the policy.
+    pub(super) edits: Vec<Edit>,
+    /// Of the tables.
+    pub(super) patch: Patch,
+    /// How many elements of `classes` it takes.
+    pub(super) taken: usize,
+    /// Which it gives back.
+    pub(super) freed: Vec<u32>,
+}
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Change(Box<Change>),
+    /// Both versions say what this generation's says.
+    Levelled(u64),
+}
+
+/// What lies in the directory for a generation.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// The generation that is there as a whole.
+    base: u64,
+    /// What came since and counts.
+    changes: Vec<Change>,
+    /// Where the last line ends that counts.
+    pub(super) end: u64,
+    /// Whether a command was interrupted: there is more than counts, or the last change was not levelled.
+    pub(super) is_interrupted: bool,
+}
+
+impl Files {
+    /// Finds what leads to a generation; `None` when nothing does.
+    pub(super) fn find(paths: &Paths, generation: u64) -> Result<Option<Self>, KernelError> {
+        let all = all(paths).map_err(KernelError::file("read", &paths.run))?;
+        let mut bases: Vec<u64> = all
+            .iter()
+            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+            .filter_map(|path| generation_of(path))
+            .filter(|&base| base <= generation)
+            .collect();
+        bases.sort_unstable();
+        while let Some(base) = bases.pop() {
+            let log = log(paths, base);
+            let (changes, end, is_whole) = read_log(&log, generation)?;
+            let reached = changes.last().map_or(base, |change| change.generation);
+            if reached == generation {
+                let is_ours = |path: &PathBuf| *path == paths.live(base) || *path == log;
+                let is_interrupted = !is_whole || !all.iter().all(is_ours);
+                return Ok(Some(Self { base, changes, end, is_interrupted }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the state that they say.
+    pub(super) fn read(self, paths: &Paths) -> Result<Live, KernelError> {
+        let path = paths.live(self.base);
+        let unusable = |why: String| KernelError::State { path: path.clone(), why };
+        let bytes = std::fs::read(&path).map_err(|error| unusable(error.to_string()))?;
+        let mut live: Live =
+            serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
+        if self.changes.is_empty() {
+            return Ok(live);
+        }
+        let loaded = crate::policy::load(&live.source.path, &live.source.text);
+        let mut editor = Editor::new(loaded.map_err(|error| unusable(error.to_string()))?.policy);
+        let mut members = Members::of(&live.tables);
+        for change in self.changes {
+            editor
+                .apply_all(&change.edits)
+                .map_err(|(_position, error)| unusable(error.to_string()))?;
+            change.patch.apply(&mut live.tables, &mut members);
+            live.slots.follow(change.taken, &change.freed);
+            live.number = change.number;
+        }
+        live.source.text = crate::policy::write(editor.policy());
+        Ok(live)
+    }
+
+    /// Which files these are, to tell whether somebody else has written since.
+    pub(super) fn stamp(&self, paths: &Paths) -> io::Result<Stamp> {
+        let base = std::fs::metadata(paths.live(self.base))?;
+        Ok(Stamp { base: self.base, inode: base.ino(), size: base.len(), log: self.end })
+    }
+}
+
+/// The files of a state, and how far they reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    base: u64,
+    inode: u64,
+    size: u64,
+    log: u64,
+}
+
+impl Stamp {
+    /// Whether another line may join: reading the log must not cost much more than reading the state.
+    pub(super) fn has_room(&self) -> bool {
+        self.log < (self.size / 2).max(1 << 16)
+    }
+
+    /// Whether the files are still the same.
+    pub(super) fn is_current(&self, paths: &Paths) -> bool {
+        let base = std::fs::metadata(paths.live(self.base));
+        let end = std::fs::metadata(log(paths, self.base)).map_or(0, |log| log.len());
+        base.is_ok_and(|base| base.ino() == self.inode) && end == self.log
+    }
+
+    /// Writes a change behind the others, before its flip.
+    pub(super) fn append(&mut self, paths: &Paths, change: Change) -> Result<(), KernelError> {
+        self.write(paths, &Line::Change(Box::new(change)))
+    }
+
+    /// Says that a change is levelled.
+    pub(super) fn levelled(&mut self, paths: &Paths, generation: u64) -> Result<(), KernelError> {
+        self.write(paths, &Line::Levelled(generation))
+    }
+
+    fn write(&mut self, paths: &Paths, line: &Line) -> Result<(), KernelError> {
+        let path = log(paths, self.base);
+        let failed = |error| KernelError::file("write", &path)(error);
+        let mut bytes = serde_json::to_vec(line).map_err(|error| failed(error.into()))?;
+        bytes.push(b'\n');
+        let mut file = OpenOptions::new().append(true).create(true).open(&path).map_err(failed)?;
+        file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(failed)?;
+        self.log += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// The lines of a log that count in a generation, where they end, and whether they are all there is.
+fn read_log(path: &Path, generation: u64) -> Result<(Vec<Change>, u64, bool), KernelError> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0, true)),
+        other => other.map_err(KernelError::file("read", path))?,
+    };
+    let (mut changes, mut end, mut is_level) = (Vec::new(), 0, true);
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        // Half a line is what a killed command has left.
+        let Some(line) = line.strip_suffix(b"\n") else { break };
+        let length = line.len() as u64 + 1;
+        match serde_json::from_slice(line) {
+            Ok(Line::Change(change)) if change.generation > generation => break,
+            Ok(Line::Change(change)) => {
+                changes.push(*change);
+                is_level = false;
+            }
+            Ok(Line::Levelled(_)) => is_level = true,
+            Err(error) => {
+                let (path, why) = (path.to_owned(), error.to_string());
+                return Err(KernelError::State { path, why });
+            }
+        }
+        end += length;
+    }
+    Ok((changes, end, is_level && end == bytes.len() as u64))
+}
+
+/// Writes a state as a whole, or not at all.
+pub(super) fn write(paths: &Paths, live: &Live, generation: u64) -> Result<(), KernelError> {
+    let path = paths.live(generation);
+    let temporary = path.with_extension("tmp");
+    let failed = |error| KernelError::file("write", &path)(error);
+    super::paths::create_private(&paths.run).map_err(KernelError::file("make", &paths.run))?;
+    let bytes = serde_json::to_vec(live).map_err(|error| failed(error.into()))?;
+    let mut file = File::create(&temporary).map_err(failed)?;
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    // A log that an interrupted command left to this generation is not this state's.
+    match std::fs::remove_file(log(paths, generation)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    std::fs::rename(&temporary, &path).map_err(failed)?;
+    File::open(&paths.run).and_then(|directory| directory.sync_all()).map_err(failed)
+}
+
+/// Removes the files of every state but that of a generation as a whole.
+pub(super) fn forget_others(paths: &Paths, generation: Option<u64>) -> Result<(), KernelError> {
+    let kept = generation.map(|generation| paths.live(generation));
+    for path in all(paths).map_err(KernelError::file("read", &paths.run))? {
+        if Some(&path) != kept.as_ref() {
+            std::fs::remove_file(&path).map_err(KernelError::file("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is a file of any state.
+pub(super) fn has_any(paths: &Paths) -> bool {
+    all(paths).is_ok_and(|files| !files.is_empty())
+}
+
+/// The files of all generations, whole or not.
+fn all(paths: &Paths) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(&paths.run) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    Ok(entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("live."))
+        .map(|entry| entry.path())
+        .collect())
+}
+
+fn log(paths: &Paths, generation: u64) -> PathBuf {
+    paths.live(generation).with_extension("log")
+}
+
+/// Of `live.N.json`.
+fn generation_of(path: &Path) -> Option<u64> {
+    path.file_stem()?.to_str()?.strip_prefix("live.")?.parse().ok()
+}

@@ -1,0 +1,175 @@
+//! A process that keeps policy and tables in memory and makes the edits that arrive together in one change.
+//!
+//! It is a shortcut and nothing else: what it writes is what every command writes, under the same lock, and
+//! without it each command reads the state, changes it and is done. Requests and answers are JSON, a line each.
+
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+use super::controller::{Controller, EditRequest, Edited};
+use super::{KernelError, Lock, Paths, message};
+
+/// The most requests that are one change: a failure has them tried one by one.
+const BATCH: usize = 1024;
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Done(Edited),
+    Failed(String),
+}
+
+/// A request, and where its answer goes.
+type Job = (EditRequest, Sender<Answer>);
+
+/// Asks the process that serves, if there is one.
+pub(super) fn ask(paths: &Paths, request: &EditRequest) -> Option<Result<Edited, KernelError>> {
+    let stream = UnixStream::connect(paths.socket()).ok()?;
+    Some(Client { stream: BufReader::new(stream) }.edit(request))
+}
+
+/// A connection to the process that serves.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody serves.
+    pub fn connect(paths: &Paths) -> Result<Self, KernelError> {
+        let socket = paths.socket();
+        let stream = UnixStream::connect(&socket).map_err(KernelError::file("open", &socket))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Has edits made, and returns when they are in force.
+    ///
+    /// # Errors
+    /// What the edits are refused for, or the connection.
+    pub fn edit(&mut self, request: &EditRequest) -> Result<Edited, KernelError> {
+        match self.exchange(request) {
+            Ok(Answer::Done(edited)) => Ok(edited),
+            Ok(Answer::Failed(why)) => Err(KernelError::Request(why)),
+            Err(error) => Err(KernelError::Request(format!(
+                "no answer from `sgctl serve` ({error}); `sgctl history` says whether the change is in force"
+            ))),
+        }
+    }
+
+    fn exchange(&mut self, request: &EditRequest) -> io::Result<Answer> {
+        write_line(self.stream.get_mut(), request)?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+fn write_line(stream: &mut UnixStream, value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// Serves until it is ended. `ready` is called when connections are taken.
+///
+/// # Errors
+/// When another one serves, or the socket cannot be made.
+pub fn run(paths: &Paths, ready: impl FnOnce()) -> Result<(), KernelError> {
+    super::require_root("change the policy")?;
+    let _only_one = Lock::try_take(&paths.serve_lock())?;
+    let socket = paths.socket();
+    // Its owner has gone: we have the lock.
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(KernelError::file("remove", &socket)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let failed = |error| KernelError::file("make", &socket)(error);
+    let listener = UnixListener::bind(&socket).map_err(failed)?;
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    let (jobs, queue) = channel();
+    thread::spawn(move || accept(&listener, &jobs));
+    ready();
+    work(paths, &queue);
+    Ok(())
+}
+
+fn accept(listener: &UnixListener, jobs: &Sender<Job>) {
+    for stream in listener.incoming() {
+        let (Ok(stream), jobs) = (stream, jobs.clone()) else { continue };
+        thread::spawn(move || {
+            // Whoever has gone wants no answer.
+            let _closed = talk(stream, &jobs);
+        });
+    }
+}
+
+/// One connection: request and answer in turn.
+fn talk(stream: UnixStream, jobs: &Sender<Job>) -> io::Result<()> {
+    let mut writer = stream.try_clone()?;
+    for line in BufReader::new(stream).lines() {
+        let answer = match serde_json::from_str(&line?) {
+            Ok(request) => {
+                let (answers, answer) = channel();
+                jobs.send((request, answers)).map_err(io::Error::other)?;
+                answer.recv().map_err(io::Error::other)?
+            }
+            Err(error) => Answer::Failed(format!("not a request: {error}")),
+        };
+        write_line(&mut writer, &answer)?;
+    }
+    Ok(())
+}
+
+/// Makes changes, each of all that has arrived during the one before.
+fn work(paths: &Paths, queue: &Receiver<Job>) {
+    let mut kept = None;
+    while let Ok(first) = queue.recv() {
+        let others = queue.try_iter().take(BATCH - 1);
+        let (requests, answers): (Vec<_>, Vec<_>) = std::iter::once(first).chain(others).unzip();
+        let results = change(paths, &mut kept, &requests);
+        for (answer, result) in answers.iter().zip(results) {
+            let result = match result {
+                Ok(edited) => Answer::Done(edited),
+                Err(error) => Answer::Failed(message(&error)),
+            };
+            // Its connection may have gone.
+            let _closed = answer.send(result);
+        }
+    }
+}
+
+fn change(
+    paths: &Paths,
+    kept: &mut Option<Controller>,
+    requests: &[EditRequest],
+) -> Vec<Result<Edited, KernelError>> {
+    let opened = Lock::take(&paths.lock()).and_then(|lock| {
+        let controller = match kept.take().filter(|kept| kept.is_current(paths)) {
+            Some(controller) => controller,
+            None => Controller::open(paths)?,
+        };
+        Ok((lock, controller))
+    });
+    match opened {
+        Ok((_lock, mut controller)) => {
+            let results = controller.commit(paths, requests, None);
+            *kept = Some(controller);
+            results
+        }
+        Err(error) => {
+            let why = message(&error);
+            requests.iter().map(|_| Err(KernelError::Request(why.clone()))).collect()
+        }
+    }
+}
