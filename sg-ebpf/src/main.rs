@@ -20,7 +20,7 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use aya_log_ebpf::info;
-use sg_common::{Context, Decision, Direction, LinkLayer, Packet, Verdict, adopt, decide};
+use sg_common::{Context, Decision, Direction, LinkLayer, Packet, Verdict, adopt, decide, forget};
 
 use crate::packet::{TcPacket, XdpPacket};
 use crate::tables::KernelTables;
@@ -51,6 +51,13 @@ fn sg_tc_egress(ctx: TcContext) -> i32 {
 fn sg_adopt(ctx: TcContext) -> i32 {
     let Some(scratch) = tables::scratch() else { return 0 };
     i32::from(adopt(&TcPacket::new(&ctx), &KernelTables, stream::now(), scratch) as u8)
+}
+
+/// Run by the controller alone, never attached: forgets one live flow.
+#[classifier]
+fn sg_forget(ctx: TcContext) -> i32 {
+    let Some(scratch) = tables::scratch() else { return 0 };
+    i32::from(forget(&TcPacket::new(&ctx), &KernelTables, stream::now(), scratch) as u8)
 }
 
 #[inline(always)]

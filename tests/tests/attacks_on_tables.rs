@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use sg_common::abi::{Adopted, Adoption, AdoptionRequest, FlowFlags, FlowState};
+use sg_common::abi::{
+    Adopted, Adoption, AdoptionRequest, FlowFlags, FlowState, Forgetting, Forgotten,
+};
 use sg_common::{Address, Be16, Direction, LinkLayer, Reason, V4};
 use sg_userspace::compile::{Surroundings, TableSpec, compile};
 use sg_userspace::engine::{HostTables, Limits};
@@ -79,6 +81,41 @@ fn what_is_forgotten_makes_room() {
     for round in 0..8 {
         assert_eq!(tables.adopt(&tcp(Replace, 80), SECOND), Adopted::Allowed, "again {round}");
     }
+}
+
+/// So does what is flushed, once: its element, and its place among those of other protocols than TCP.
+#[test]
+fn what_is_flushed_makes_room() {
+    use AdoptionRequest::Add;
+    let spec = spec(100);
+    let limits = Limits { clock: 4, flows: 8, opening: 4, fragments: 4 };
+    let tables = tables(&spec, limits);
+    let forget = |protocol, port, now| {
+        let record = Forgetting {
+            family: 4,
+            protocol,
+            local: V4::new(LOCAL).widen(),
+            remote: V4::new([198, 51, 100, 7]).widen(),
+            local_port: Be16::new(port),
+            remote_port: Be16::new(53),
+            slot: Be16::new(spec.slot("web").expect("a slot")),
+            ..Forgetting::default()
+        };
+        tables.forget(&record, now)
+    };
+    for (protocol, state) in [(6, FlowState::Adopted), (17, FlowState::Stream)] {
+        for round in 0..8 {
+            let flow = conversation(Add, protocol, state, 80);
+            assert_eq!(tables.adopt(&flow, SECOND), Adopted::Allowed, "{protocol}, {round}");
+            assert_eq!(forget(protocol, 81, SECOND), Forgotten::Unknown);
+            assert_eq!(forget(protocol, 80, SECOND), Forgotten::Gone);
+            assert_eq!(forget(protocol, 80, SECOND), Forgotten::Unknown, "it went once");
+        }
+    }
+    let events = tables.take_events();
+    assert_eq!(events.len(), 16, "each flow's end was told: {events:?}");
+    let udp = |port| tables.adopt(&conversation(Add, 17, FlowState::Stream, port), SECOND);
+    assert_eq!([80, 81, 82].map(udp), [Adopted::Allowed, Adopted::Allowed, Adopted::Full]);
 }
 
 /// An IPv4 fragment without a link layer.

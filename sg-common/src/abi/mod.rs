@@ -6,6 +6,7 @@ mod adoption;
 mod datagram;
 mod event;
 mod flow;
+mod forgetting;
 mod keys;
 mod values;
 mod word;
@@ -14,6 +15,7 @@ pub use adoption::{Adopted, Adoption, AdoptionRequest};
 pub use datagram::{Datagram, DatagramCell, DatagramVerdict};
 pub use event::{Event, EventKind};
 pub use flow::{Flow, FlowCell, FlowFlags, FlowState};
+pub use forgetting::{Forgetting, Forgotten};
 pub use keys::{AddressKey, FlowKey, FlowKind, HostKey, PermitKey, VPC_BITS};
 pub use values::{
     CLASS_ANYONE_V4, CLASS_ANYONE_V6, CLASS_FIRST_FREE, CLASS_NONE, ClassWord, ClockEntry, Counter,
@@ -54,10 +56,11 @@ mod tests {
             size_of::<DecisionRecord>(),
             size_of::<Adoption>(),
             size_of::<RuleCounter>(),
+            size_of::<Forgetting>(),
         ];
         assert_eq!(
             (ABI_VERSION, sizes),
-            (3, [16, 40, 8, 20, 8, 20, 12, 64, 64, 40, 24, 48, 64, 88, 16, 40, 8, 56, 32])
+            (3, [16, 40, 8, 20, 8, 20, 12, 64, 64, 40, 24, 48, 64, 88, 16, 40, 8, 56, 32, 56])
         );
     }
 }

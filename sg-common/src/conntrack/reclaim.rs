@@ -66,17 +66,19 @@ fn place<A: Address, T: Tables + AddressTables<A>>(
 }
 
 /// Takes the flow of the key in hand out of the established ones, and gives its element back: it may be days
-/// until the deadline in it has passed. Off the fast path, with a stack frame of its own.
+/// until the deadline in it has passed. Whether it was there. Off the fast path, with a stack frame of its own.
 #[inline(never)]
-pub(crate) fn remove<A: Address, T: Tables + AddressTables<A>>(tables: &T, work: &mut Work<A>) {
-    let Some(cell) = tables.flow(&work.key) else { return };
+pub(crate) fn remove<A: Address, T: Tables + AddressTables<A>>(
+    tables: &T,
+    work: &mut Work<A>,
+) -> bool {
+    let Some(cell) = tables.flow(&work.key) else { return false };
     let hand = ClockHand(cell.clock_slot());
-    if take_out(tables, &work.key)
-        && tables.clock(hand, u64::MAX, &mut work.element)
-        && work.element.key == work.key
-    {
+    let removed = take_out(tables, &work.key);
+    if removed && tables.clock(hand, u64::MAX, &mut work.element) && work.element.key == work.key {
         tables.set_clock(hand, 0, &work.key);
     }
+    removed
 }
 
 /// Takes a flow out; whether it was there. Two processors may both find a flow dead: only the one that

@@ -1,5 +1,8 @@
 //! `sgctl flows`: the conversations that are tracked now.
 
+mod flush;
+mod selection;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -23,7 +26,8 @@ use crate::kernel::{Paths, require_root};
 Examples:
   sgctl flows
   sgctl flows --interface web --established
-  sgctl flows list --address 198.51.100.0/24 --port 443 -o json"
+  sgctl flows list --address 198.51.100.0/24 --port 443 -o json
+  sgctl flows flush --group web --peer 198.51.100.7"
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -36,6 +40,7 @@ pub(super) struct Arguments {
 enum Verb {
     /// List them; the same as no verb
     List(Wanted),
+    Flush(flush::Arguments),
 }
 
 /// Which flows.
@@ -101,8 +106,12 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     let names = Names::of(&live.tables);
     let wanted = match &arguments.verb {
         Some(Verb::List(wanted)) => wanted,
+        Some(Verb::Flush(arguments)) => return flush::run(arguments, &paths, &live, global),
         None => &arguments.wanted,
     };
+    if let Some(name) = &wanted.interface {
+        selection::slot(&live.tables, name)?;
+    }
     let flows = read::flows(&paths)?;
     let listed: Vec<_> = flows.iter().map(|flow| Listed::new(flow, &names)).collect();
     let mut listed: Vec<_> = listed.into_iter().filter(|flow| wanted.fits(flow)).collect();
@@ -222,6 +231,7 @@ mod tests {
             adopted: false,
             untracked: false,
             has_ports: true,
+            kind: 0,
         };
         Listed::new(&record, &Names::default())
     }

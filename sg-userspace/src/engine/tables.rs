@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use sg_common::abi::{
     Adopted, Adoption, ClassWord, ClockEntry, Datagram, DatagramCell, Event, EventKind, Flow,
-    FlowCell, FlowKey, InterfaceFlags, InterfaceVersion, Permit, PermitKey, RuleCounter,
+    FlowCell, FlowKey, Forgetting, Forgotten, InterfaceFlags, InterfaceVersion, Permit, PermitKey,
+    RuleCounter,
 };
 use sg_common::{
     Address, AddressTables, Attachment, ClockHand, Context, Decision, Direction, LinkLayer, Reason,
@@ -69,6 +70,12 @@ impl<'s> HostTables<'s> {
     #[must_use]
     pub fn adopt(&self, adoption: &Adoption, now: u64) -> Adopted {
         sg_common::adopt(adoption.as_bytes(), self, now, &mut self.state.scratch.borrow_mut())
+    }
+
+    /// Forgets a live flow, as the forgetting program does.
+    #[must_use]
+    pub fn forget(&self, record: &Forgetting, now: u64) -> Forgotten {
+        sg_common::forget(record.as_bytes(), self, now, &mut self.state.scratch.borrow_mut())
     }
 
     /// Judges a packet at `now`, in nanoseconds of any clock that starts above 0.

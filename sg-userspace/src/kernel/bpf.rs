@@ -16,6 +16,7 @@ const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 /// `BPF_MAP_TYPE_ARRAY`.
 const ARRAY: u32 = 2;
 /// `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
@@ -175,6 +176,62 @@ pub(super) fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     own(bpf(BPF_OBJ_GET, &get)?)
 }
 
+/// The attributes of `BPF_MAP_LOOKUP_BATCH`.
+#[repr(C)]
+struct LookupBatch {
+    begin: u64,
+    end: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// Entries of a hash table in one system call.
+const BATCH: u32 = 8192;
+
+/// Every entry of a hash table whose keys and values are `K` and `V`. Bucket after bucket: a table that changes
+/// meanwhile is never walked again from the beginning, as it is key by key where the last key has gone.
+pub(super) fn entries<K: aya::Pod, V: aya::Pod>(pin: &Path) -> io::Result<Vec<(K, V)>> {
+    let map = open_pin(pin)?;
+    let mut keys: Vec<K> = Vec::with_capacity(BATCH as usize);
+    let mut values: Vec<V> = Vec::with_capacity(BATCH as usize);
+    let mut found = Vec::new();
+    // Where a call goes on, as the one before it left it.
+    let mut place = 0_u64;
+    let end = std::ptr::from_mut(&mut place) as u64;
+    let mut begin = 0;
+    loop {
+        let mut lookup = LookupBatch {
+            begin,
+            end,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: BATCH,
+            map: descriptor(map.as_raw_fd()),
+            element_flags: 0,
+            flags: 0,
+        };
+        let is_last = match bpf_mut(BPF_MAP_LOOKUP_BATCH, &mut lookup) {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        let count = lookup.count.min(BATCH) as usize;
+        // SAFETY: there is room for a batch, and the kernel has written so many keys, whatever bytes.
+        unsafe { keys.set_len(count) };
+        // SAFETY: the same of the values.
+        unsafe { values.set_len(count) };
+        found.extend(keys.drain(..).zip(values.drain(..)));
+        if is_last {
+            return Ok(found);
+        }
+        begin = end;
+    }
+}
+
 fn create(map_type: u32, inner_map: u32) -> io::Result<OwnedFd> {
     let create =
         Create { map_type, key_size: 4, value_size: 4, max_entries: 1, flags: 0, inner_map };
@@ -199,4 +256,13 @@ fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// As [`bpf`], for commands that answer in their attributes.
+fn bpf_mut<T>(command: libc::c_long, attributes: &mut T) -> io::Result<()> {
+    // SAFETY: as in `bpf`; the attributes and what they point at are the caller's to write to.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -110,6 +110,7 @@ pub(super) mod program {
     pub(crate) const TC_INGRESS: &str = "sg_tc_ingress";
     pub(crate) const TC_EGRESS: &str = "sg_tc_egress";
     pub(crate) const ADOPT: &str = "sg_adopt";
+    pub(crate) const FORGET: &str = "sg_forget";
 }
 
 /// The object with its maps made or found; no program is loaded yet.
@@ -187,6 +188,11 @@ impl Object {
     /// Loads the program that enters flows, unless it is.
     pub(super) fn adopter(&mut self) -> Result<&mut SchedClassifier, KernelError> {
         self.classifier(program::ADOPT)
+    }
+
+    /// Loads the program that forgets flows, unless it is.
+    pub(super) fn forgetter(&mut self) -> Result<&mut SchedClassifier, KernelError> {
+        self.classifier(program::FORGET)
     }
 
     fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, KernelError> {

@@ -4,16 +4,13 @@ use std::net::IpAddr;
 
 use aya::maps::{MapData, PerCpuArray};
 use serde::Serialize;
-use sg_common::abi::{
-    ClockEntry, Counter, Flow, FlowFlags, FlowKey, FlowKind, FlowState, counter_index,
-};
+use sg_common::abi::{Counter, Flow, FlowFlags, FlowKey, FlowKind, FlowState, counter_index};
 use sg_common::{Address, Direction, Reason, V4, V6, Verdict};
 
 use super::hooks::{self, Hook};
 use super::live::{AttachedDevice, Live};
-use super::maps::{self, FlowMaps};
 use super::pod::Abi;
-use super::{KernelError, Paths};
+use super::{KernelError, Paths, bpf, maps};
 
 pub use super::hits::{RuleHits, rule_hits};
 
@@ -111,6 +108,9 @@ pub struct FlowRecord {
     /// Whether the two ports are ports.
     #[serde(skip)]
     pub has_ports: bool,
+    /// What they are: a [`FlowKind`].
+    #[serde(skip)]
+    pub kind: u8,
 }
 
 /// Every live flow.
@@ -118,44 +118,36 @@ pub struct FlowRecord {
 /// # Errors
 /// When a map cannot be read.
 pub fn flows(paths: &Paths) -> Result<Vec<FlowRecord>, KernelError> {
-    let pins = paths.maps();
     let now = monotonic();
     let mut found = Vec::new();
-    collect(
-        &maps::flows_v4(&pins)?,
-        now,
-        |address: V4| IpAddr::from(address.octets()),
-        &mut found,
-    )?;
-    collect(
-        &maps::flows_v6(&pins)?,
-        now,
-        |address: V6| IpAddr::from(address.octets()),
-        &mut found,
-    )?;
+    let v4 = |address: V4| IpAddr::from(address.octets());
+    let v6 = |address: V6| IpAddr::from(address.octets());
+    // Opening tables first: a flow that is promoted meanwhile is found twice rather than not at all.
+    collect(paths, ["OPENED_IN_V4", "OPENED_OUT_V4", "FLOWS_V4"], now, v4, &mut found)?;
+    collect(paths, ["OPENED_IN_V6", "OPENED_OUT_V6", "FLOWS_V6"], now, v6, &mut found)?;
     Ok(found)
 }
 
 fn collect<A: Address>(
-    maps: &FlowMaps<A>,
+    paths: &Paths,
+    [opened_in, opened_out, established]: [&'static str; 3],
     now: u64,
     address: fn(A) -> IpAddr,
     found: &mut Vec<FlowRecord>,
 ) -> Result<(), KernelError>
 where
     Abi<FlowKey<A>>: aya::Pod,
-    Abi<ClockEntry<A>>: aya::Pod,
 {
-    let tables = [(&maps.established, true), (&maps.opened_in, false), (&maps.opened_out, false)];
-    for (table, established) in tables {
-        for entry in table.iter() {
-            // A table that changes while it is walked may end the walk early or lose its place; what was
-            // read is right.
-            let Ok((Abi(key), Abi(flow))) = entry else { break };
-            if flow.deadline > now {
-                found.push(record(&key, &flow, established, now, address));
-            }
-        }
+    for table in [opened_in, opened_out, established] {
+        let failed = |source| KernelError::Syscall { call: "read a flow table", source };
+        let entries: Vec<(Abi<FlowKey<A>>, Abi<Flow>)> =
+            bpf::entries(&paths.maps().join(table)).map_err(failed)?;
+        let live = entries.into_iter().filter(|(_, Abi(flow))| flow.deadline > now);
+        found.extend(
+            live.map(|(Abi(key), Abi(flow))| {
+                record(&key, &flow, table == established, now, address)
+            }),
+        );
     }
     Ok(())
 }
@@ -184,6 +176,7 @@ fn record<A: Address>(
         adopted: flow.flags & FlowFlags::ADOPTED != 0,
         untracked: flow.flags & FlowFlags::UNTRACKED != 0,
         has_ports: key.kind == FlowKind::Ports as u8,
+        kind: key.kind,
     }
 }
 

@@ -313,6 +313,7 @@ pub fn program_sizes(paths: &Paths, instance: &Instance) -> Result<Vec<ProgramSi
         size(program::TC_INGRESS, object.tc(Direction::Ingress)?.info())?,
         size(program::TC_EGRESS, object.tc(Direction::Egress)?.info())?,
         size(program::ADOPT, object.adopter()?.info())?,
+        size(program::FORGET, object.forgetter()?.info())?,
     ];
     // XDP judges only what arrives, and only on a host's Ethernet device.
     if !instance.workload && !instance.link_is_ip {
