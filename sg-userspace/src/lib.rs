@@ -16,6 +16,7 @@ pub mod cli;
 pub mod events;
 pub mod explain;
 pub mod export;
+pub mod plan;
 #[cfg(feature = "kernel")]
 pub mod history;
 #[cfg(feature = "kernel")]

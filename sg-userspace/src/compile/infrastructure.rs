@@ -8,16 +8,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net};
 use sg_common::wire::ip;
 
-use super::Scope;
-use crate::policy::model::{Infrastructure, Traffic};
+use crate::policy::model::{Infrastructure, Traffic, Vpc};
 
 /// An implicit egress rule: the entry it belongs to, its packets, its peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Service {
-    pub(super) entry: &'static str,
-    pub(super) traffic: Traffic,
-    pub(super) peer: IpNet,
+pub(crate) struct Service {
+    pub(crate) entry: &'static str,
+    pub(crate) traffic: Traffic,
+    pub(crate) peer: IpNet,
 }
+
+/// The entry of the subnets' routers.
+pub(crate) const ROUTER: &str = "subnet_router";
 
 const fn v4(third: u8, fourth: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(169, 254, third, fourth))
@@ -37,7 +39,7 @@ const fn port(protocol: u8, port: u16) -> Traffic {
 }
 
 /// What every interface of the VPC reaches.
-pub(super) fn services(on: Infrastructure, cidrs: &[IpNet]) -> Vec<Service> {
+pub(crate) fn services(on: Infrastructure, cidrs: &[IpNet]) -> Vec<Service> {
     let mut services = Vec::new();
     let mut add = |on: bool, entry, traffic, addresses: &[IpAddr]| {
         for &address in addresses.iter().filter(|_| on) {
@@ -53,25 +55,24 @@ pub(super) fn services(on: Infrastructure, cidrs: &[IpNet]) -> Vec<Service> {
     services
 }
 
-/// The subnets' routers that an interface reaches.
-pub(super) fn routers(on: Infrastructure, scope: &Scope<'_>, interface: usize) -> Vec<IpNet> {
+/// The subnets' routers that an interface with these addresses reaches.
+pub(crate) fn routers(on: Infrastructure, vpc: &Vpc, addresses: &[IpNet]) -> Vec<IpNet> {
     if !on.subnet_router {
         return Vec::new();
     }
-    let addresses = scope.addresses.get(interface).into_iter().flatten();
     let mut routers: Vec<_> =
-        addresses.flat_map(|net| nth(home(scope, net), 1)).map(IpNet::from).collect();
+        addresses.iter().flat_map(|net| nth(home(vpc, net), 1)).map(IpNet::from).collect();
     routers.sort_unstable();
     routers.dedup();
     routers
 }
 
 /// The subnet that holds an address; where none does, the VPC's block.
-fn home<'v>(scope: &Scope<'v>, net: &IpNet) -> &'v [IpNet] {
+fn home<'v>(vpc: &'v Vpc, net: &IpNet) -> &'v [IpNet] {
     let holding = |blocks: &'v [IpNet]| {
         blocks.iter().find(|block| block.contains(net)).map(std::slice::from_ref)
     };
-    holding(&scope.vpc.subnets).or_else(|| holding(&scope.vpc.cidrs)).unwrap_or_default()
+    holding(&vpc.subnets).or_else(|| holding(&vpc.cidrs)).unwrap_or_default()
 }
 
 /// The address so far into each IPv4 block that is large enough.

@@ -11,7 +11,7 @@
 
 mod classes;
 mod epochs;
-mod infrastructure;
+pub(crate) mod infrastructure;
 mod members;
 mod numbering;
 mod permits;
@@ -21,17 +21,19 @@ mod rule_info;
 mod serial;
 mod spec;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::IpNet;
 
 use crate::policy::Policy;
-use crate::policy::model::{LiveFlows, Vpc};
+use crate::policy::model::{Interface, LiveFlows, Vpc};
 use numbering::Numbers;
 
 pub use members::{Members, Membership, Patch};
 pub use numbering::RuleSlots;
 pub use prefixes::port_prefixes;
+pub(crate) use roles::{DEFAULT_GROUP, LINK_LOCAL};
 pub use rule_info::{Everybody, Origin, PeerName, PeerSpec, RuleIdentity, RuleInfo, TrafficText};
 pub use spec::{
     AddressSpec, Capacities, InterfaceSpec, IpAddress, NextNumbers, PermitPrefix, PolicySpec,
@@ -62,6 +64,15 @@ impl Surroundings {
     pub fn of<'n>(local: impl IntoIterator<Item = &'n str>) -> Self {
         let local = local.into_iter().map(str::to_owned).collect();
         Self { local, addresses: BTreeMap::new() }
+    }
+
+    /// The addresses of an interface, as far as they are known.
+    pub(crate) fn addresses_of<'i>(&self, interface: &'i Interface) -> Cow<'i, [IpNet]> {
+        if !interface.auto_addresses {
+            return Cow::Borrowed(&interface.addresses);
+        }
+        let found = self.addresses.get(&interface.name);
+        Cow::Owned(found.into_iter().flatten().copied().map(without_host_bits).collect())
     }
 }
 
@@ -159,14 +170,7 @@ impl Compiler<'_> {
     }
 
     fn addresses(&self, vpc: &Vpc) -> Vec<Vec<IpNet>> {
-        let of = |interface: &crate::policy::model::Interface| {
-            if !interface.auto_addresses {
-                return interface.addresses.clone();
-            }
-            let found = self.surroundings.addresses.get(&interface.name);
-            found.into_iter().flatten().copied().map(without_host_bits).collect()
-        };
-        vpc.interfaces.iter().map(of).collect()
+        vpc.interfaces.iter().map(|it| self.surroundings.addresses_of(it).into_owned()).collect()
     }
 }
 

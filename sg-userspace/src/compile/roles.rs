@@ -17,10 +17,10 @@ use crate::policy::model::{
 };
 
 /// The group that every VPC has.
-const DEFAULT_GROUP: &str = "default";
+pub(crate) const DEFAULT_GROUP: &str = "default";
 
 /// What dialect `kakao` takes out of everybody.
-pub(super) const LINK_LOCAL: IpNet =
+pub(crate) const LINK_LOCAL: IpNet =
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16));
 
 /// Rules and peers of one VPC's local policies.
@@ -61,7 +61,11 @@ impl Compiler<'_> {
             if !self.is_local(interface) {
                 continue;
             }
-            let routers = infrastructure::routers(self.policy.infrastructure, scope, index);
+            let routers = infrastructure::routers(
+                self.policy.infrastructure,
+                scope.vpc,
+                &scope.addresses[index],
+            );
             let ingredients = (interface.groups.clone(), routers);
             let policy = match known.get(&ingredients) {
                 Some(&policy) => policy,
@@ -184,7 +188,7 @@ impl Compiler<'_> {
             numbers.extend_from_slice(&rules[group]);
         }
         for &router in routers {
-            numbers.push(self.implicit(scope, "subnet_router", Traffic::All, router, roles));
+            numbers.push(self.implicit(scope, infrastructure::ROUTER, Traffic::All, router, roles));
         }
         numbers.sort_unstable();
         numbers.dedup();
