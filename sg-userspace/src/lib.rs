@@ -16,8 +16,8 @@ pub mod cli;
 pub mod events;
 pub mod explain;
 pub mod export;
-pub mod plan;
 #[cfg(feature = "kernel")]
 pub mod history;
+pub mod plan;
 #[cfg(feature = "kernel")]
 pub mod replay;

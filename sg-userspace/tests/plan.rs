@@ -266,6 +266,7 @@ fn a_large_policy() {
                     traffic: Traffic::Ports { protocol: 6, first: number, last: number },
                     peer: Peer::Group((index + usize::from(number)) % 10_000),
                     description: String::new(),
+                    expires: None,
                 })
                 .collect(),
             egress: Vec::new(),

@@ -62,7 +62,7 @@ const COMMAND_LINES: &[(&[&str], i32, &[&str])] = &[
     (&["attach", "--policy", "POLICY", "--max-permits", "1"], 1, &["--max-permits", "room for 1"]),
     (&["detach", "to-server"], 1, &["nothing is attached", "sgctl attach"]),
     (&["events"], 1, &["nothing is attached"]),
-    (&["attach"], 2, &["--policy <FILE>"]),
+    (&["attach"], 1, &["nothing is attached", "--policy FILE"]),
     (&["attach", "--policy", "POLICY", "--xdp", "sideways"], 2, &["sideways", "native"]),
     (&["attach", "--interface", "server", "--policy", "POLICY"], 2, &["DEVICE"]),
     (&["detach"], 2, &["DEVICE"]),
@@ -185,7 +185,7 @@ fn refused_beside_what_is_in_force() -> Result<()> {
     let before = sgctl.json(&["status"])?;
     for (args, words) in [
         (
-            &["attach", "--policy", policy][..],
+            &["attach", "--policy", policy, "--tc", "clsact"][..],
             &["attached already", "`sgctl detach to-server` first"][..],
         ),
         (

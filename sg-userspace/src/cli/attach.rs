@@ -6,18 +6,23 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use clap::builder::RangedU64ValueParser;
 
+use super::sizes::SizeArguments;
 use super::{Exit, Format, Global, adoption, output, policy_file, status, test_report};
 use crate::kernel::live::{AttachedDevice, Live, Source};
+use crate::kernel::refit::Fitted;
 use crate::kernel::session::{AttachRequest, Target, attach};
-use crate::kernel::{self, DEFAULT_DROP_BUDGET, Paths, Sizes, Wanted};
+use crate::kernel::{self, DEFAULT_DROP_BUDGET, Device, Hook, Paths, Wanted};
 use crate::policy::model::{Interface, Policy, Side};
 
 /// Attach devices: load, pin, enforce, return
 ///
 /// Without DEVICE, every interface of the file that names a device is attached to it. All devices are
-/// attached or none. The programs stay when this command has ended, and after any crash of anything; see
+/// attached or none. Without --policy, the policy in force counts.
+///
+/// A device that is attached already gets the programs of this sgctl in place of those it has, with the options given
+/// now; flows and counters stay, and no packet is missed in between. One that has been re-created or has lost a
+/// program gets what it lacks. The programs stay when this command has ended, and after any crash of anything; see
 /// `sgctl detach`.
 ///
 /// Connections that are open already are kept: the sockets behind each device become flows, also those that
@@ -31,13 +36,14 @@ Examples:
   sgctl attach eth0 --policy web.yaml          eth0, as the interface that names it
   sgctl attach eth0 --policy web.yaml --interface web --side host
   sgctl attach tap0 --policy vm.yaml --grace 30s
-  sgctl attach eth0 --policy web.yaml --audit  report what would be dropped, drop nothing")]
+  sgctl attach eth0 --policy web.yaml --audit  report what would be dropped, drop nothing
+  sgctl attach                                 newer programs for all that is attached here")]
 pub(super) struct Arguments {
     /// The device to attach; without it, every device that the file names
     device: Option<String>,
-    /// The policy file
+    /// The policy file; without it, the policy in force
     #[arg(short, long, value_name = "FILE")]
-    policy: PathBuf,
+    policy: Option<PathBuf>,
     /// The interface of the file that DEVICE is, where the file does not say
     #[arg(short, long, value_name = "NAME", requires = "device")]
     interface: Option<String>,
@@ -68,40 +74,6 @@ pub(super) struct Arguments {
     grace: Duration,
     #[command(flatten)]
     sizes: SizeArguments,
-}
-
-/// Sizes of the kernel's tables.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Sizes of the kernel's tables (fixed by the first attach)")]
-struct SizeArguments {
-    /// Established flows per address family, rounded up to a power of two
-    #[arg(long, value_name = "N", value_parser = up_to(1 << 27))]
-    max_flows: Option<u32>,
-    /// Addresses of group members per address family
-    #[arg(long, value_name = "N", value_parser = up_to(1 << 30))]
-    max_members: Option<u32>,
-    /// CIDRs and prefix list entries per address family
-    #[arg(long, value_name = "N", value_parser = up_to(1 << 30))]
-    max_cidrs: Option<u32>,
-    /// Permits: rules times the classes of peers that they name
-    #[arg(long, value_name = "N", value_parser = up_to(1 << 30))]
-    max_permits: Option<u32>,
-    /// Rules of all attached interfaces, rounded up to a power of two
-    #[arg(long, value_name = "N", value_parser = up_to(1 << 24))]
-    max_rules: Option<u32>,
-    /// Members, CIDRs and own addresses together, both families
-    #[arg(long, value_name = "N", value_parser = up_to(1 << 30))]
-    max_addresses: Option<u32>,
-    /// Interfaces on this machine
-    #[arg(long, value_name = "N", value_parser = up_to(1 << 16))]
-    max_interfaces: Option<u32>,
-    /// Addresses of the interfaces themselves, per address family
-    #[arg(long, value_name = "N", value_parser = up_to(1 << 30))]
-    max_own_addresses: Option<u32>,
-}
-
-fn up_to(most: u64) -> RangedU64ValueParser<u32> {
-    RangedU64ValueParser::new().range(1..=most)
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -146,22 +118,22 @@ enum TcArgument {
 }
 
 pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit> {
-    let file = policy_file::open(&arguments.policy, global)?;
-    let targets = targets(arguments, &file.policy)?;
-    kernel::require_root("attach programs")?;
-    let devices = devices_of(&targets);
-    let results =
-        policy_file::test(&file.policy, &policy_file::device_addresses(&file.policy, &devices))?;
-    if test_report::tell_failures(&file.policy, &arguments.policy, &results) > 0 {
-        bail!("tests of {} fail; nothing was attached", arguments.policy.display());
-    }
     let paths = Paths::from_environment();
+    let asked = match &arguments.policy {
+        Some(path) => Asked::file(path, global)?,
+        None => Asked::in_force(&paths)?,
+    };
+    let targets = targets(arguments, &asked)?;
+    kernel::require_root("attach programs")?;
+    if let Some(path) = &arguments.policy {
+        asked.test(path, &targets)?;
+    }
     if arguments.sizes.is_given() && Live::read(&paths)?.is_some() {
         log::warn!("the first attach fixed the sizes of the tables; --max-... is ignored");
     }
     let request = AttachRequest {
-        policy: &file.policy,
-        source: Source { path: absolute(&arguments.policy), text: file.text.clone() },
+        policy: &asked.policy,
+        source: asked.source.clone(),
         targets,
         hooks: arguments.hooks(),
         audit: arguments.audit,
@@ -172,32 +144,100 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
         grace: arguments.grace,
         sizes: arguments.sizes.sizes(),
     };
-    let attached = attach(&paths, &request)?;
+    let fitted = attach(&paths, &request)?;
     if arguments.audit {
         log::warn!("--audit: packets are judged and reported, and none is dropped");
     }
-    adoption::tell(&attached, arguments.grace);
-    tell(&paths, &attached, global)?;
+    let new: Vec<_> =
+        fitted.iter().filter(|one| one.is_new).map(|one| one.device.clone()).collect();
+    adoption::tell(&new, arguments.grace);
+    if new.is_empty() && !arguments.grace.is_zero() {
+        log::warn!("--grace is for devices that were not attached before; it is ignored");
+    }
+    tell(&paths, &fitted, global)?;
     Ok(Exit::Yes)
 }
 
-fn tell(paths: &Paths, attached: &[AttachedDevice], global: Global) -> anyhow::Result<()> {
-    if global.output == Format::Json {
-        let devices: Vec<_> =
-            attached.iter().map(|device| status::DeviceStatus::new(paths, device)).collect();
-        return output::print_json(&devices);
+/// The policy to attach under.
+struct Asked {
+    policy: Policy,
+    source: Source,
+    /// What is attached under it, if it was not given.
+    attached: Vec<AttachedDevice>,
+}
+
+impl Asked {
+    fn file(path: &Path, global: Global) -> anyhow::Result<Self> {
+        let file = policy_file::open(path, global)?;
+        let source = Source { path: absolute(path), text: file.text };
+        Ok(Self { policy: file.policy, source, attached: Vec::new() })
     }
-    let line = |device: &AttachedDevice| {
-        let hooks: Vec<_> = device.attached.hooks.iter().map(|hook| hook.name()).collect();
-        let side = status::side_name(device);
-        format!(
-            "attached {} as {} ({side}): {}\n",
-            device.device,
-            device.interface,
-            hooks.join(", ")
-        )
+
+    fn in_force(paths: &Paths) -> anyhow::Result<Self> {
+        kernel::require_root("attach programs")?;
+        let Some(live) = Live::read(paths)? else {
+            let other = kernel::versions::others(paths)?;
+            anyhow::ensure!(
+                other.is_empty(),
+                "nothing is attached by this version of sgctl; see `sgctl status`"
+            );
+            bail!("nothing is attached, so there is no policy in force; name one: --policy FILE");
+        };
+        let loaded = crate::policy::load(&live.source.path, &live.source.text)?;
+        Ok(Self { policy: loaded.policy, source: live.source, attached: live.devices })
+    }
+
+    /// Runs the file's tests.
+    fn test(&self, path: &Path, targets: &[Target]) -> anyhow::Result<()> {
+        let addresses = policy_file::device_addresses(&self.policy, &devices_of(targets));
+        let results = policy_file::test(&self.policy, &addresses)?;
+        if test_report::tell_failures(&self.policy, path, &results) > 0 {
+            bail!("tests of {} fail; nothing was attached", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// A device as `attach -o json` prints it.
+#[derive(serde::Serialize)]
+struct FittedStatus {
+    /// `attached`, or `upgraded`: its programs were replaced.
+    done: &'static str,
+    /// Hooks that were attached; in the others, the program was replaced.
+    attached_hooks: Vec<&'static str>,
+    #[serde(flatten)]
+    device: status::DeviceStatus,
+}
+
+fn tell(paths: &Paths, fitted: &[Fitted], global: Global) -> anyhow::Result<()> {
+    if global.output == Format::Json {
+        let status = |one: &Fitted| FittedStatus {
+            done: done(one),
+            attached_hooks: one.fresh.iter().map(|hook| hook.name()).collect(),
+            device: status::DeviceStatus::new(paths, &one.device),
+        };
+        return output::print_json(&fitted.iter().map(status).collect::<Vec<_>>());
+    }
+    Ok(output::print(&fitted.iter().map(line).collect::<String>())?)
+}
+
+fn done(fitted: &Fitted) -> &'static str {
+    if fitted.fresh.is_empty() { "upgraded" } else { "attached" }
+}
+
+fn line(fitted: &Fitted) -> String {
+    let Fitted { device, fresh, .. } = fitted;
+    let hooks = &device.attached.hooks;
+    let is_mixed = !fresh.is_empty() && fresh.len() < hooks.len();
+    let hook = |hook: &Hook| match (is_mixed, fresh.contains(hook)) {
+        (true, true) => format!("{} (attached)", hook.name()),
+        (true, false) => format!("{} (upgraded)", hook.name()),
+        (false, _) => hook.name().to_owned(),
     };
-    Ok(output::print(&attached.iter().map(line).collect::<String>())?)
+    let hooks: Vec<_> = hooks.iter().map(hook).collect();
+    let side = status::side_name(device);
+    let done = done(fitted);
+    format!("{done} {} as {} ({side}): {}\n", device.device, device.interface, hooks.join(", "))
 }
 
 fn absolute(path: &Path) -> String {
@@ -205,25 +245,39 @@ fn absolute(path: &Path) -> String {
 }
 
 /// Which device as which interface.
-fn targets(arguments: &Arguments, policy: &Policy) -> anyhow::Result<Vec<Target>> {
+fn targets(arguments: &Arguments, asked: &Asked) -> anyhow::Result<Vec<Target>> {
     let side = arguments.side.map(Side::from);
-    let target = |device: &str, interface: &Interface| Target {
+    let target = |device: &str, interface: &str| Target {
         device: device.to_owned(),
-        interface: interface.name.clone(),
+        interface: interface.to_owned(),
         side,
     };
+    let attached: Vec<_> =
+        asked.attached.iter().filter(|one| one.namespace == Device::namespace_here()).collect();
     if let Some(device) = &arguments.device {
-        let interface = interface_of(policy, device, arguments.interface.as_deref())?;
-        return Ok(vec![target(device, interface)]);
+        let known = attached.iter().find(|one| one.device == *device);
+        if let (Some(known), None) = (known, &arguments.interface) {
+            return Ok(vec![target(device, &known.interface)]);
+        }
+        let interface = interface_of(&asked.policy, device, arguments.interface.as_deref())?;
+        return Ok(vec![target(device, &interface.name)]);
     }
     let mut targets = Vec::new();
-    for interface in policy_file::interfaces(policy) {
-        targets.extend(interface.devices.iter().map(|device| target(device, interface)));
+    for interface in policy_file::interfaces(&asked.policy) {
+        targets.extend(interface.devices.iter().map(|device| target(device, &interface.name)));
+    }
+    for one in attached {
+        let is_named = targets.iter().any(|target| target.device == one.device);
+        match (is_named, Device::open(&one.device)) {
+            (true, _) => {}
+            (false, Ok(_)) => targets.push(target(&one.device, &one.interface)),
+            (false, Err(error)) => log::warn!("{error}; left out"),
+        }
     }
     if targets.is_empty() {
         bail!(
             "no interface of {} names a device; name one: `sgctl attach DEVICE --policy FILE`",
-            arguments.policy.display()
+            asked.source.path
         );
     }
     Ok(targets)
@@ -280,39 +334,6 @@ impl Arguments {
                 TcArgument::Tcx => kernel::TcMode::Tcx,
                 TcArgument::Clsact => kernel::TcMode::Clsact,
             },
-        }
-    }
-}
-
-impl SizeArguments {
-    fn all(&self) -> [Option<u32>; 7] {
-        [
-            self.max_flows,
-            self.max_members,
-            self.max_cidrs,
-            self.max_permits,
-            self.max_addresses,
-            self.max_interfaces,
-            self.max_own_addresses,
-        ]
-    }
-
-    fn is_given(&self) -> bool {
-        self.all().iter().any(Option::is_some)
-    }
-
-    fn sizes(&self) -> Sizes {
-        let usual = Sizes::default();
-        Sizes {
-            flows: self.max_flows.map_or(usual.flows, u32::next_power_of_two),
-            hosts: self.max_members.unwrap_or(usual.hosts),
-            cidrs: self.max_cidrs.unwrap_or(usual.cidrs),
-            permits: self.max_permits.unwrap_or(usual.permits),
-            rules: self.max_rules.map_or(usual.rules, u32::next_power_of_two),
-            classes: self.max_addresses.unwrap_or(usual.classes),
-            interfaces: self.max_interfaces.unwrap_or(usual.interfaces),
-            own: self.max_own_addresses.unwrap_or(usual.own),
-            ..usual
         }
     }
 }

@@ -24,6 +24,7 @@ mod replay;
 mod rollback;
 mod schema;
 mod serve;
+mod sizes;
 mod status;
 mod test_report;
 mod traffic;

@@ -8,7 +8,9 @@ use crate::compile::{InterfaceSpec, Origin, TableSpec};
 use crate::kernel::adopt::Adoption;
 use crate::kernel::live::{AttachedDevice, Live};
 use crate::kernel::read::{self, FlowRecord, HookStatus, ReasonCount, TableFill};
+use crate::kernel::sight::look;
 use crate::kernel::stream::{self, StreamTotals};
+use crate::kernel::versions::{self, OtherVersion};
 use crate::kernel::{Device, KernelError, Paths, keeper, require_root};
 
 /// Show what is attached, its counters and table fill
@@ -34,6 +36,8 @@ pub(super) struct Status {
     tables: Vec<TableFill>,
     /// What became of all events; null when nothing is attached.
     events: Option<StreamTotals>,
+    /// What sgctl of another version has attached.
+    other_versions: Vec<OtherVersion>,
     /// What to look at.
     warnings: Vec<String>,
 }
@@ -51,6 +55,8 @@ pub(super) struct DeviceStatus {
     pub(super) hooks: Vec<HookStatus>,
     /// Whether the device is there, has all its programs, and they drop: never with `--audit`.
     pub(super) protected: bool,
+    /// What has become of it since it was attached, such as `gone` or `renamed to eth1`; null: nothing.
+    pub(super) change: Option<String>,
     /// Inode of its network namespace.
     pub(super) namespace: u64,
     /// Whether that is the namespace this command ran in.
@@ -127,15 +133,20 @@ pub(super) fn side_name(device: &AttachedDevice) -> &'static str {
 }
 
 fn read_status(paths: &Paths) -> Result<Status, KernelError> {
-    let Some(live) = Live::read(paths)? else { return Ok(Status::default()) };
+    let other_versions = versions::others(paths)?;
+    let foreign = other_versions.iter().map(foreign_warning);
+    let Some(live) = Live::read(paths)? else {
+        return Ok(Status { warnings: foreign.collect(), other_versions, ..Status::default() });
+    };
     let devices: Vec<_> =
         live.devices.iter().map(|device| DeviceStatus::new(paths, device)).collect();
     let tables = read::table_fill(paths, &live)?;
     let events = stream::totals(paths)?;
-    let mut warnings = warnings(&devices, &tables, events);
+    let mut warnings: Vec<_> = foreign.chain(warnings(&devices, &tables, events)).collect();
     warnings.extend(waiting(paths, &live));
     Ok(Status {
         warnings,
+        other_versions,
         interfaces: interfaces(paths, &live)?,
         number: Some(live.number),
         policy: Some(live.source.path),
@@ -147,12 +158,14 @@ fn read_status(paths: &Paths) -> Result<Status, KernelError> {
 
 impl DeviceStatus {
     pub(super) fn new(paths: &Paths, device: &AttachedDevice) -> Self {
+        let sight = look(paths, device);
         Self {
             device: device.device.clone(),
             interface: device.interface.clone(),
             side: side_name(device),
             hooks: read::hook_status(paths, device),
-            protected: device.is_protected(paths) && !device.instance.audit,
+            protected: sight.is_protected() && !device.instance.audit,
+            change: sight.change(device),
             namespace: device.namespace,
             here: device.namespace == Device::namespace_here(),
             audit: device.instance.audit,
@@ -238,12 +251,12 @@ fn infrastructure(tables: &TableSpec, spec: &InterfaceSpec) -> Vec<Entry> {
 const NEARLY_FULL_PERCENT: u64 = 90;
 
 fn warnings(devices: &[DeviceStatus], tables: &[TableFill], events: StreamTotals) -> Vec<String> {
-    let unprotected = devices.iter().filter(|device| !device.protected && !device.audit).map(|device| {
-        let name = &device.device;
-        format!(
-            "{name} is UNPROTECTED: it has lost programs or was replaced; `sgctl detach {name}`, then attach it again"
-        )
-    });
+    let unprotected =
+        devices.iter().filter(|device| !device.protected && !device.audit).map(|device| {
+            let name = &device.device;
+            let why = device.change.as_deref().unwrap_or("lost its programs");
+            format!("{name} is UNPROTECTED: {why}; {}", remedy(why, name))
+        });
     let audit = devices.iter().filter(|device| device.audit).map(|device| {
         format!("{} is attached with --audit: nothing is dropped there", device.device)
     });
@@ -257,10 +270,40 @@ fn warnings(devices: &[DeviceStatus], tables: &[TableFill], events: StreamTotals
     unprotected.chain(audit).chain(full).chain(lost).collect()
 }
 
+fn foreign_text(other: &OtherVersion) -> String {
+    format!(
+        "{}: attached by another version of sgctl (ABI {})\n",
+        other.devices.join(", "),
+        other.abi
+    )
+}
+
+fn foreign_warning(other: &OtherVersion) -> String {
+    format!(
+        "another version of sgctl (ABI {}) is attached to {}; this one reads nothing of it; `sgctl detach --all` takes it off",
+        other.abi,
+        other.devices.join(", ")
+    )
+}
+
+/// What mends it.
+fn remedy(why: &str, device: &str) -> String {
+    let by_itself = "`sgctl watch-devices` does so by itself";
+    match why {
+        "gone" => {
+            format!("when it is back, `sgctl attach {device}` protects it again, and {by_itself}")
+        }
+        _ => format!("`sgctl attach {device}`, in its namespace, protects it again; {by_itself}"),
+    }
+}
+
 fn text(status: &Status) -> String {
-    let Some(policy) = &status.policy else { return "nothing is attached\n".to_owned() };
+    let mut text: String = status.other_versions.iter().map(foreign_text).collect();
+    let Some(policy) = &status.policy else {
+        return if text.is_empty() { "nothing is attached\n".to_owned() } else { text };
+    };
     let number = status.number.unwrap_or_default();
-    let mut text = format!("policy {number}, {policy}\n\n{}", devices_text(&status.devices));
+    text += &format!("policy {number}, {policy}\n\n{}", devices_text(&status.devices));
     for interface in &status.interfaces {
         text.push('\n');
         text.push_str(&interface_text(interface));
@@ -287,7 +330,9 @@ fn devices_text(devices: &[DeviceStatus]) -> String {
         let audit = device.audit.then(|| "audit".to_owned());
         let trace = device.trace.then(|| "trace".to_owned());
         let grace = device.grace_left.map(|left| format!("grace, {left} s left"));
-        let notes: Vec<_> = [namespace, audit, trace, grace].into_iter().flatten().collect();
+        let change = device.change.clone();
+        let notes: Vec<_> =
+            [change, namespace, audit, trace, grace].into_iter().flatten().collect();
         table.add_row([
             device.device.as_str(),
             &device.interface,

@@ -17,6 +17,8 @@ pub struct Device {
     pub index: u32,
     /// Inode of its network namespace: name and index are unique only there.
     pub namespace: u64,
+    /// Its hardware address, where it has one.
+    pub mac: Option<[u8; 6]>,
     /// What its packets begin with.
     pub link: LinkLayer,
     /// Its driver's name, where it has one.
@@ -48,13 +50,14 @@ impl Device {
                 .unwrap_or_default(),
         };
         let index = nix::net::if_::if_nametoindex(name).map_err(|_unknown| no_device())?;
-        let kind = hardware_type(name).map_err(|_unknown| no_device())?;
+        let (kind, mac) = hardware(name).map_err(|_unknown| no_device())?;
         let link =
             link_layer(kind).ok_or(KernelError::LinkLayer { name: name.to_owned(), kind })?;
         Ok(Self {
             name: name.to_owned(),
             index,
             namespace: Self::namespace_here(),
+            mac: matches!(link, LinkLayer::Ethernet).then_some(mac).filter(|mac| *mac != [0; 6]),
             link,
             driver: driver(name),
         })
@@ -70,16 +73,7 @@ impl Device {
     /// Whether a network namespace with this inode is still there: named, or some process's.
     #[must_use]
     pub fn namespace_exists(inode: u64) -> bool {
-        use std::os::unix::fs::MetadataExt as _;
-        let listed = |folder: &str, file: &str| {
-            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-            entries
-                .map(|entry| if file.is_empty() { entry.path() } else { entry.path().join(file) })
-                .collect::<Vec<_>>()
-        };
-        let mut places = listed("/run/netns", "");
-        places.extend(listed("/proc", "ns/net"));
-        places.iter().any(|path| std::fs::metadata(path).is_ok_and(|one| one.ino() == inode))
+        super::namespace::find(inode).is_some()
     }
 
     /// Addresses that the device has now; link-local ones apart.
@@ -148,11 +142,14 @@ fn link_layer(kind: u16) -> Option<LinkLayer> {
     }
 }
 
-fn hardware_type(name: &str) -> std::io::Result<u16> {
+/// Hardware type, and the address as Ethernet has it.
+fn hardware(name: &str) -> std::io::Result<(u16, [u8; 6])> {
     let mut request = request(name)?;
     ioctl(libc::SIOCGIFHWADDR, &mut request)?;
     // SAFETY: the call has filled this member of the union.
-    Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
+    let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+    let mac = std::array::from_fn(|at| address.sa_data[at].cast_unsigned());
+    Ok((address.sa_family, mac))
 }
 
 fn driver(name: &str) -> Option<String> {

@@ -2,108 +2,17 @@
 
 use std::path::Path;
 
-use aya::programs::TcAttachType;
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
-use serde::{Deserialize, Serialize};
 use sg_common::Direction;
 
 use super::bpf::detach_link;
+pub(super) use super::hook::{Attached, Hook, TcMode, Wanted, XdpMode};
 use super::live::AttachedDevice;
-use super::object::{Object, program};
+use super::netlink::{Filter, has_qdisc};
+use super::object::{Object, program, tc_name};
+use super::replace::direction;
 use super::{Device, KernelError, Paths};
-
-/// Where ingress of a host's device is judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum XdpMode {
-    /// In the driver where that pays, else at TC.
-    #[default]
-    Auto,
-    /// In the driver.
-    Native,
-    /// Behind the driver, for devices without support: works everywhere, gains nothing.
-    Generic,
-    /// At TC.
-    Off,
-}
-
-/// How programs are attached at TC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TcMode {
-    /// TCX links where the kernel has them (6.6), else clsact filters.
-    #[default]
-    Auto,
-    /// TCX links.
-    Tcx,
-    /// Filters of a clsact qdisc.
-    Clsact,
-}
-
-/// One program on one device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Hook {
-    /// XDP in the driver.
-    XdpNative,
-    /// XDP behind the driver.
-    XdpGeneric,
-    /// TCX link on what arrives.
-    TcxIngress,
-    /// TCX link on what leaves.
-    TcxEgress,
-    /// clsact filter on what arrives.
-    ClsactIngress,
-    /// clsact filter on what leaves.
-    ClsactEgress,
-}
-
-impl Hook {
-    /// The word for it in text, in JSON and in the names of pins.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::XdpNative => "xdp-native",
-            Self::XdpGeneric => "xdp-generic",
-            Self::TcxIngress => "tcx-ingress",
-            Self::TcxEgress => "tcx-egress",
-            Self::ClsactIngress => "clsact-ingress",
-            Self::ClsactEgress => "clsact-egress",
-        }
-    }
-
-    const fn attach_type(self) -> TcAttachType {
-        match self {
-            Self::TcxIngress | Self::ClsactIngress | Self::XdpNative | Self::XdpGeneric => {
-                TcAttachType::Ingress
-            }
-            Self::TcxEgress | Self::ClsactEgress => TcAttachType::Egress,
-        }
-    }
-
-    pub(super) const fn is_clsact(self) -> bool {
-        matches!(self, Self::ClsactIngress | Self::ClsactEgress)
-    }
-}
-
-/// What a device got, for status and for detaching.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attached {
-    /// The hooks in use.
-    pub hooks: Vec<Hook>,
-    /// The clsact qdisc is ours and goes with the filters.
-    pub made_qdisc: bool,
-}
-
-/// What was asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted {
-    /// See [`XdpMode`].
-    pub xdp: XdpMode,
-    /// See [`TcMode`].
-    pub tc: TcMode,
-}
 
 /// Attaches both directions of a device, or neither.
 pub(super) fn attach(
@@ -137,18 +46,7 @@ fn attach_inward(
     wanted: Wanted,
     done: &mut Attached,
 ) -> Result<(), KernelError> {
-    let hook = match (workload, wanted.xdp) {
-        (true, XdpMode::Native | XdpMode::Generic) => {
-            return Err(KernelError::Request(format!(
-                "XDP judges only what arrives, and a workload's ingress leaves through {}: use --xdp off or leave it out",
-                device.name
-            )));
-        }
-        (true, XdpMode::Auto | XdpMode::Off) | (false, XdpMode::Off) => None,
-        (false, XdpMode::Native) => Some(Hook::XdpNative),
-        (false, XdpMode::Generic) => Some(Hook::XdpGeneric),
-        (false, XdpMode::Auto) => device.prefers_xdp().then_some(Hook::XdpNative),
-    };
+    let hook = xdp_hook(device, workload, wanted.xdp)?;
     if let Some(hook) = hook {
         match attach_xdp(object, paths, device, hook) {
             Ok(()) => {
@@ -162,6 +60,39 @@ fn attach_inward(
     }
     let inward = if workload { Direction::Egress } else { Direction::Ingress };
     attach_tc(object, paths, device, inward, true, wanted.tc, done)
+}
+
+/// The XDP hook that a device is to have, if any.
+fn xdp_hook(device: &Device, workload: bool, mode: XdpMode) -> Result<Option<Hook>, KernelError> {
+    Ok(match (workload, mode) {
+        (true, XdpMode::Native | XdpMode::Generic) => {
+            return Err(KernelError::Request(format!(
+                "XDP judges only what arrives, and a workload's ingress leaves through {}: use --xdp off or leave it out",
+                device.name
+            )));
+        }
+        (true, XdpMode::Auto | XdpMode::Off) | (false, XdpMode::Off) => None,
+        (false, XdpMode::Native) => Some(Hook::XdpNative),
+        (false, XdpMode::Generic) => Some(Hook::XdpGeneric),
+        (false, XdpMode::Auto) => device.prefers_xdp().then_some(Hook::XdpNative),
+    })
+}
+
+/// Loads the programs that [`attach`] will attach, so that what the verifier refuses is refused before anything is
+/// touched.
+pub(super) fn load(
+    object: &mut Object,
+    device: &Device,
+    workload: bool,
+    wanted: Wanted,
+) -> Result<(), KernelError> {
+    object.tc(if workload { Direction::Ingress } else { Direction::Egress })?;
+    if xdp_hook(device, workload, wanted.xdp)?.is_some() {
+        object.xdp()?;
+    } else {
+        object.tc(if workload { Direction::Egress } else { Direction::Ingress })?;
+    }
+    Ok(())
 }
 
 fn attach_xdp(
@@ -220,6 +151,14 @@ fn attach_tc(
     if hook.is_clsact() {
         // An error means that there is one already, which then stays.
         done.made_qdisc |= qdisc_add_clsact(&device.name).is_ok();
+        // In its place, and with the same number, an `ingress` qdisc takes filters for what leaves, and runs them on
+        // what arrives.
+        if !has_qdisc(device.index, "clsact").map_err(|error| failed(chain(&*error)))? {
+            return Err(failed(format!(
+                "an ingress qdisc has the place of clsact, which does all it does; `tc qdisc del dev {} ingress` makes room",
+                device.name
+            )));
+        }
     }
     let program = object.tc(direction)?;
     let options = if tcx {
@@ -241,6 +180,24 @@ fn attach_tc(
         std::mem::forget(link);
         Ok(())
     }
+}
+
+/// Attaches the program of one hook, which has none; whether a qdisc was made for it.
+pub(super) fn attach_one(
+    object: &mut Object,
+    paths: &Paths,
+    device: &Device,
+    workload: bool,
+    hook: Hook,
+) -> Result<bool, KernelError> {
+    if matches!(hook, Hook::XdpNative | Hook::XdpGeneric) {
+        return attach_xdp(object, paths, device, hook).map(|()| false);
+    }
+    let mode = if hook.is_clsact() { TcMode::Clsact } else { TcMode::Tcx };
+    let mut done = Attached { hooks: Vec::new(), made_qdisc: false };
+    let direction = direction(hook, workload);
+    attach_tc(object, paths, device, direction, hook.is_inward(), mode, &mut done)?;
+    Ok(done.made_qdisc)
 }
 
 /// TCX came with Linux 6.6.
@@ -265,23 +222,7 @@ pub(super) fn detach(
     attached: &Attached,
 ) -> Result<(), KernelError> {
     for hook in &attached.hooks {
-        if hook.is_clsact() {
-            // Which of the two stands there depends on the side.
-            for name in [program::TC_INGRESS, program::TC_EGRESS] {
-                // Not found: the device is gone, or this is the other side's program.
-                let _gone = qdisc_detach_program(device, hook.attach_type(), name);
-            }
-        } else {
-            let path = paths.link(namespace, device, hook.name());
-            // An error means that the pin is gone, or the device with its hook.
-            let _gone = detach_link(&path);
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(KernelError::file("unpin", path)(error));
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
+        detach_one(paths, namespace, device, *hook)?;
     }
     if attached.made_qdisc {
         remove_qdisc(device);
@@ -289,32 +230,54 @@ pub(super) fn detach(
     Ok(())
 }
 
+/// Takes the program of one hook off, if it is there.
+pub(super) fn detach_one(
+    paths: &Paths,
+    namespace: u64,
+    device: &str,
+    hook: Hook,
+) -> Result<(), KernelError> {
+    if hook.is_clsact() {
+        // Which of the two stands there depends on the side.
+        for name in [program::TC_INGRESS, program::TC_EGRESS] {
+            // Not found: the device is gone, or this is the other side's program.
+            let _gone = qdisc_detach_program(device, hook.attach_type(), name);
+        }
+        return Ok(());
+    }
+    let path = paths.link(namespace, device, hook.name());
+    // An error means that the pin is gone, or the device with its hook.
+    let _gone = detach_link(&path);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(KernelError::file("unpin", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Removes the clsact qdisc that [`attach`] made. aya adds one but removes none; `tc` is not everywhere.
-fn remove_qdisc(device: &str) {
+pub(super) fn remove_qdisc(device: &str) {
     if let Err(error) = super::netlink::remove_clsact(device) {
         log::warn!("the clsact qdisc of {device} stays: {error}");
     }
 }
 
-/// Whether a device's links still hold on to it, which a pin outlives, and its filters are still there. Those of
-/// another namespace cannot be seen from here.
-pub(super) fn is_whole(paths: &Paths, device: &AttachedDevice) -> bool {
-    device.attached.hooks.iter().all(|hook| {
-        if hook.is_clsact() {
-            device.namespace != Device::namespace_here() || filter_program(device, *hook).is_some()
-        } else {
-            let pin = paths.link(device.namespace, &device.device, hook.name());
-            super::bpf::linked_device(&pin).is_ok_and(|linked| linked == device.index)
-        }
-    })
+/// Whether the program of a hook is still there, on the device that has this index now. Filters are looked for in the
+/// calling thread's namespace.
+pub(super) fn is_alive(paths: &Paths, device: &AttachedDevice, index: u32, hook: Hook) -> bool {
+    if hook.is_clsact() {
+        return our_filter(device, index, hook).is_some();
+    }
+    let pin = paths.link(device.namespace, &device.device, hook.name());
+    super::bpf::linked_device(&pin).is_ok_and(|linked| linked == index)
 }
 
-/// The program of our clsact filter on a device of this namespace.
-fn filter_program(device: &AttachedDevice, hook: Hook) -> Option<u32> {
-    let inward = matches!(hook, Hook::ClsactIngress);
-    // Which of the two stands there depends on the side.
-    let names = [program::TC_INGRESS, program::TC_EGRESS];
-    super::netlink::filter_program(device.index, inward, &names)
+/// Our clsact filter on the device that has this index now, in this namespace. By its name: an `ingress` qdisc shows
+/// what arrives as what leaves too.
+pub(super) fn our_filter(device: &AttachedDevice, index: u32, hook: Hook) -> Option<Filter> {
+    let name = tc_name(direction(hook, device.instance.workload));
+    Filter::find(index, hook.is_inward(), name)
         .inspect_err(|error| log::debug!("filters of {}: {error}", device.device))
         .ok()
         .flatten()
@@ -335,7 +298,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 pub(super) fn program_id(paths: &Paths, device: &AttachedDevice, hook: Hook) -> Option<u32> {
     if hook.is_clsact() {
         let is_here = device.namespace == Device::namespace_here();
-        return is_here.then(|| filter_program(device, hook)).flatten();
+        let find = || our_filter(device, device.index, hook);
+        return is_here.then(find).flatten().map(|filter| filter.program);
     }
     let pin = paths.link(device.namespace, &device.device, hook.name());
     let link = PinnedLink::from_pin(pin).ok()?;

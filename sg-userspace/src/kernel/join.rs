@@ -4,6 +4,7 @@
 use super::adopt::Adopting;
 use super::live::{AttachedDevice, Live};
 use super::object::Object;
+use super::refit::{Fitted, Refitting};
 use super::session::{AttachRequest, Target, detach_hooks};
 use super::{Device, Instance, KernelError, Paths, hooks};
 
@@ -25,8 +26,73 @@ impl Joining<'_> {
     }
 }
 
+/// What an attach has to do at its hooks, with every program loaded.
+pub(super) struct Work<'a> {
+    /// New devices.
+    pub(super) joining: Vec<Joining<'a>>,
+    /// Those attached already, by their place in the state.
+    pub(super) refitting: Vec<(usize, Refitting<'a>)>,
+}
+
+impl Work<'_> {
+    /// Does it at all devices or at none, and writes what has become of them.
+    pub(super) fn run(
+        &mut self,
+        paths: &Paths,
+        request: &AttachRequest<'_>,
+        live: &mut Live,
+        generation: u64,
+    ) -> Result<Vec<Fitted>, KernelError> {
+        for Joining { device, instance, object, .. } in &mut self.joining {
+            hooks::load(object, device, instance.workload, request.hooks)?;
+        }
+        let done = self.try_run(paths, request, live, generation);
+        if done.is_err() {
+            self.joining.iter_mut().for_each(Joining::forget_flows);
+            // The last one first.
+            self.refitting.iter_mut().rev().for_each(|(_, one)| one.undo(paths));
+        }
+        done
+    }
+
+    fn try_run(
+        &mut self,
+        paths: &Paths,
+        request: &AttachRequest<'_>,
+        live: &mut Live,
+        generation: u64,
+    ) -> Result<Vec<Fitted>, KernelError> {
+        if !self.refitting.is_empty() {
+            for (at, one) in &self.refitting {
+                live.devices[*at] = one.meanwhile();
+            }
+            live.write(paths, generation)?;
+        }
+        let mut fitted = Vec::new();
+        for (at, one) in &mut self.refitting {
+            let one = one.run(paths)?;
+            live.devices[*at] = one.device.clone();
+            fitted.push(one);
+        }
+        let joined = join(paths, request, live, &mut self.joining)?;
+        live.devices.extend(joined.iter().cloned());
+        if let Err(error) = live.write(paths, generation) {
+            for device in &joined {
+                detach_hooks(paths, device)?;
+            }
+            return Err(error);
+        }
+        fitted.extend(joined.into_iter().map(|device| Fitted {
+            fresh: device.attached.hooks.clone(),
+            device,
+            is_new: true,
+        }));
+        Ok(fitted)
+    }
+}
+
 /// Adopts what is open and attaches the programs, at all devices or at none.
-pub(super) fn join(
+fn join(
     paths: &Paths,
     request: &AttachRequest<'_>,
     live: &Live,

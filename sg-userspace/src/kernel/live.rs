@@ -41,6 +41,9 @@ pub struct AttachedDevice {
     pub index: u32,
     /// Inode of its network namespace: names and indices are unique only there.
     pub namespace: u64,
+    /// Its hardware address: what it is known by in another namespace.
+    #[serde(default)]
+    pub mac: Option<[u8; 6]>,
     /// The interface that it is attached as.
     pub interface: String,
     /// What its programs were told.
@@ -65,21 +68,13 @@ impl AttachedDevice {
             device: device.name.clone(),
             index: device.index,
             namespace: device.namespace,
+            mac: device.mac,
             interface: interface.to_owned(),
             instance,
             attached,
             since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             adoption: None,
         }
-    }
-
-    /// Whether the device is there and has all its links. One with clsact filters in another namespace
-    /// cannot be seen from here.
-    #[must_use]
-    pub fn is_protected(&self, paths: &Paths) -> bool {
-        let there = self.namespace != Device::namespace_here()
-            || Device::open(&self.device).is_ok_and(|device| device.index == self.index);
-        there && super::hooks::is_whole(paths, self)
     }
 }
 
@@ -187,6 +182,12 @@ impl Live {
     /// As [`Self::read`], and [`KernelError::NothingAttached`].
     pub fn require(paths: &Paths) -> Result<Self, KernelError> {
         Self::read(paths)?.ok_or(KernelError::NothingAttached)
+    }
+
+    /// Writes the state of the generation in force anew.
+    pub(super) fn write(&self, paths: &Paths, generation: u64) -> Result<(), KernelError> {
+        journal::write(paths, self, generation)?;
+        journal::forget_others(paths, Some(generation))
     }
 
     /// The attached device of this name in this namespace.

@@ -10,12 +10,15 @@ pub mod adopt;
 mod batch;
 mod bpf;
 pub mod commit;
+mod compatible;
 mod conntrack;
 mod controller;
 mod device;
 mod exchange;
+mod fit;
 pub mod flush;
 mod hits;
+mod hook;
 mod hooks;
 mod join;
 mod journal;
@@ -30,20 +33,24 @@ mod paths;
 mod pod;
 pub mod read;
 mod recover;
+pub mod refit;
+mod replace;
 pub mod replay;
 pub mod run;
 pub mod serve;
 pub mod session;
+pub mod sight;
 mod sock_diag;
 pub mod stream;
 pub mod trace;
 pub mod transaction;
+pub mod versions;
 mod wanted;
 
 use std::path::PathBuf;
 
 pub use device::Device;
-pub use hooks::{TcMode, Wanted, XdpMode};
+pub use hook::{Hook, TcMode, Wanted, XdpMode};
 pub use lock::Lock;
 pub use object::{DEFAULT_DROP_BUDGET, Instance, Sizes};
 pub use paths::Paths;
@@ -194,15 +201,39 @@ pub enum KernelError {
         /// What is wrong.
         why: String,
     },
-    /// The device has programs of ours already.
+    /// The device has programs of ours already, and they cannot become what is asked for without a gap.
     #[error(
-        "{device} is attached already, as interface {interface:?}; `sgctl detach {device}` first"
+        "{device} is attached already, {has}, and is to be {wanted}; `sgctl detach {device}` first (until it is attached again, nothing is filtered there)"
     )]
     AttachedAlready {
         /// The device.
         device: String,
-        /// The interface.
-        interface: String,
+        /// As what.
+        has: String,
+        /// What is asked for.
+        wanted: String,
+    },
+    /// Maps that are pinned are not what the programs expect.
+    #[error(
+        "the maps in place are not those of this sgctl: {map} has {difference}; use the sgctl that attached them, or `sgctl detach --all` and attach anew (until then nothing is filtered)"
+    )]
+    Incompatible {
+        /// The map.
+        map: String,
+        /// In what it differs.
+        difference: String,
+    },
+    /// Another version has programs in place.
+    #[error(
+        "another version of sgctl (ABI {abi}, this one has {ours}) is attached to {devices}, and its flows and counters cannot be taken over; `sgctl detach --all`, of that version or this one, takes it off, then attach (until then nothing is filtered)"
+    )]
+    AnotherVersion {
+        /// Its ABI.
+        abi: u32,
+        /// The devices.
+        devices: String,
+        /// Our ABI.
+        ours: u32,
     },
     /// The device has no programs of ours.
     #[error("{device} is not attached{}", attached_hint(attached))]
@@ -225,7 +256,7 @@ pub enum KernelError {
     NothingAttached,
     /// A different policy is in force.
     #[error(
-        "another policy is in force on {attached}; detach everything first, or attach with the same file"
+        "another policy is in force on {attached}; `sgctl apply FILE` changes it, and `sgctl attach` without --policy attaches under the one in force"
     )]
     AnotherPolicy {
         /// The attached devices.

@@ -1,4 +1,4 @@
-//! The network namespace behind a veth: where the sockets of a workload are.
+//! Network namespaces: finding them, working in them, and the one behind a veth, where a workload's sockets are.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -34,15 +34,23 @@ pub(super) fn behind(device: &Device) -> io::Result<Option<File>> {
     });
     // No identity: both ends are here.
     let Some(id) = id else { return File::open("/proc/thread-self/ns/net").map(Some) };
+    let mut known = all().into_iter().map(|(_inode, file)| file);
+    Ok(known.find(|file| identity(file).is_ok_and(|found| found == Some(id))))
+}
+
+/// The namespace with this inode, if it has a name or a process.
+pub(super) fn find(inode: u64) -> Option<File> {
+    let is_it = |file: &File| file.metadata().is_ok_and(|found| found.ino() == inode);
+    let here = File::open("/proc/thread-self/ns/net").into_iter();
+    here.chain(candidates().filter_map(|path| File::open(path).ok())).find(is_it)
+}
+
+/// Every namespace that has a name or a process, with its inode, each once.
+pub(super) fn all() -> Vec<(u64, File)> {
     let mut seen = HashSet::new();
-    for path in candidates() {
-        let Ok(file) = File::open(path) else { continue };
-        let is_new = file.metadata().is_ok_and(|found| seen.insert(found.ino()));
-        if is_new && identity(&file).is_ok_and(|found| found == Some(id)) {
-            return Ok(Some(file));
-        }
-    }
-    Ok(None)
+    let opened = candidates().filter_map(|path| File::open(path).ok());
+    let known = opened.filter_map(|file| Some((file.metadata().ok()?.ino(), file)));
+    known.filter(|(inode, _file)| seen.insert(*inode)).collect()
 }
 
 /// Runs `work` in a namespace, on a thread of its own: this one stays where it is.
@@ -81,4 +89,17 @@ fn identity(namespace: &File) -> io::Result<Option<i32>> {
             (*id >= 0).then_some(*id)
         })
     }))
+}
+
+/// How people know a namespace: by its name, if it has one.
+pub(super) fn describe(inode: u64) -> String {
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let is_it = |entry: &std::fs::DirEntry| {
+        std::fs::metadata(entry.path()).is_ok_and(|found| found.ino() == inode)
+    };
+    let named = entries.filter(is_it).map(|entry| entry.file_name()).next();
+    named.map_or_else(
+        || format!("namespace {inode}"),
+        |name| format!("namespace {}", name.to_string_lossy()),
+    )
 }

@@ -1,11 +1,20 @@
-//! The rtnetlink requests that aya does not make: removing a clsact qdisc that it added, and asking which program
-//! a filter of it runs.
+//! The rtnetlink requests that aya does not make: removing a clsact qdisc that it added, asking which program a
+//! filter of it runs, and putting another program into that filter.
+
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use futures_util::TryStreamExt as _;
+use netlink_packet_core::NLM_F_ACK;
+use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::Handle;
-use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::tc::{
+    TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcHeader, TcMessage,
+    TcOption,
+};
 
 use super::Device;
+use super::exchange::exchange;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -22,36 +31,72 @@ pub(super) fn remove_clsact(device: &str) -> Result<(), Error> {
     })
 }
 
-/// The program of the first filter of one of these names that stands on what arrives on a device of this namespace
-/// (`inward`) or leaves it.
-pub(super) fn filter_program(
-    device: u32,
-    inward: bool,
-    names: &[&str],
-) -> Result<Option<u32>, Error> {
+/// Whether a device has a qdisc of this kind.
+pub(super) fn has_qdisc(device: u32, kind: &str) -> Result<bool, Error> {
     let index = i32::try_from(device)?;
     with_handle(async |handle| {
-        let mut filters = handle.traffic_filter(index);
-        let request = if inward { filters.get().ingress() } else { filters.get().egress() };
-        let filters: Vec<TcMessage> = request.execute().try_collect().await?;
-        Ok(filters.iter().find_map(|filter| program(filter, names)))
+        let all: Vec<TcMessage> = handle.qdisc().get().execute().try_collect().await?;
+        let is_kind = |one: &TcAttribute| matches!(one, TcAttribute::Kind(found) if found == kind);
+        Ok(all.iter().any(|one| one.header.index == index && one.attributes.iter().any(is_kind)))
     })
 }
 
-/// The program that a filter runs, if it is a BPF filter of one of these names.
-fn program(filter: &TcMessage, names: &[&str]) -> Option<u32> {
-    let (mut is_ours, mut id) = (false, None);
-    for attribute in &filter.attributes {
-        let TcAttribute::Options(options) = attribute else { continue };
-        for option in options {
-            if let TcOption::Bpf(TcFilterBpfOption::ProgName(name)) = option {
-                is_ours = names.contains(&name.as_str());
-            } else if let TcOption::Bpf(TcFilterBpfOption::ProgId(found)) = option {
-                id = Some(*found);
+/// A BPF filter of a clsact qdisc.
+#[derive(Debug)]
+pub(super) struct Filter {
+    /// Device, direction, handle, priority and protocol: what makes it this filter and no other.
+    header: TcHeader,
+    /// Its name, which is its program's.
+    name: String,
+    /// Identity of the program that it runs.
+    pub(super) program: u32,
+}
+
+impl Filter {
+    /// The filter of this name that stands on what arrives on a device of this namespace (`inward`) or leaves it.
+    pub(super) fn find(device: u32, inward: bool, name: &str) -> Result<Option<Self>, Error> {
+        let index = i32::try_from(device)?;
+        with_handle(async |handle| {
+            let mut filters = handle.traffic_filter(index);
+            let request = if inward { filters.get().ingress() } else { filters.get().egress() };
+            let filters: Vec<TcMessage> = request.execute().try_collect().await?;
+            Ok(filters.into_iter().find_map(|filter| Self::read(&filter, name)))
+        })
+    }
+
+    /// A BPF filter, if it has this name.
+    fn read(filter: &TcMessage, name: &str) -> Option<Self> {
+        let (mut is_ours, mut program) = (false, None);
+        for attribute in &filter.attributes {
+            let TcAttribute::Options(options) = attribute else { continue };
+            for option in options {
+                if let TcOption::Bpf(TcFilterBpfOption::ProgName(found)) = option {
+                    is_ours = found == name;
+                } else if let TcOption::Bpf(TcFilterBpfOption::ProgId(found)) = option {
+                    program = Some(*found);
+                }
             }
         }
+        let program = program.filter(|_| is_ours)?;
+        Some(Self { header: filter.header.clone(), name: name.to_owned(), program })
     }
-    id.filter(|_| is_ours)
+
+    /// Has the filter run another program. The kernel exchanges the two in one step (`cls_bpf_change`), and makes no
+    /// filter where this one has gone meanwhile.
+    pub(super) fn change(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
+        let options = [
+            TcFilterBpfOption::ProgFd(program.as_raw_fd().cast_unsigned()),
+            TcFilterBpfOption::ProgName(self.name.clone()),
+            TcFilterBpfOption::Flags(TcBpfFlags::DirectAction),
+        ];
+        let attributes = vec![
+            TcAttribute::Kind(TcFilterBpf::KIND.to_owned()),
+            TcAttribute::Options(options.map(TcOption::Bpf).to_vec()),
+        ];
+        let message = TcMessage::from_parts(self.header.clone(), attributes);
+        exchange(NETLINK_ROUTE, RouteNetlinkMessage::NewTrafficFilter(message), NLM_F_ACK)?;
+        Ok(())
+    }
 }
 
 /// Runs requests on a connection of their own.

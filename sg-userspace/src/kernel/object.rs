@@ -152,6 +152,7 @@ impl Object {
             ("SG_DROP_BUDGET", instance.drop_budget),
         ];
         let mut loader = EbpfLoader::new();
+        let mut entries = Vec::new();
         loader.default_map_pin_directory(pins);
         for (name, value) in &globals {
             loader.override_global(name, value, true);
@@ -174,8 +175,10 @@ impl Object {
         ] {
             for name in names {
                 loader.map_max_entries(name, size);
+                entries.push((*name, size));
             }
         }
+        super::compatible::check(pins, OBJECT, &entries)?;
         let ebpf = loader.load(OBJECT).map_err(|source| KernelError::Object(Box::new(source)))?;
         Ok(Self { ebpf })
     }
@@ -229,7 +232,7 @@ impl Object {
     }
 }
 
-const fn tc_name(direction: Direction) -> &'static str {
+pub(super) const fn tc_name(direction: Direction) -> &'static str {
     match direction {
         Direction::Ingress => program::TC_INGRESS,
         Direction::Egress => program::TC_EGRESS,

@@ -27,8 +27,7 @@ pub(super) fn recover(paths: &Paths, live: &mut Live) -> Result<(), KernelError>
     }
     log::warn!("an earlier command was interrupted; levelling what it left");
     restore(paths, live)?;
-    journal::write(paths, live, generation)?;
-    journal::forget_others(paths, Some(generation))
+    live.write(paths, generation)
 }
 
 /// After a change of policy that failed: the maps are made to say what the kernel's generation says. Before the flip
@@ -51,8 +50,7 @@ fn repair(paths: &Paths) -> Result<u64, KernelError> {
     let mut live = Live::require(paths)?;
     let generation = PolicyMaps::open(&paths.maps())?.generation()?;
     restore(paths, &mut live)?;
-    journal::write(paths, &live, generation)?;
-    journal::forget_others(paths, Some(generation))?;
+    live.write(paths, generation)?;
     Ok(generation)
 }
 

@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use super::adopt::Adopting;
 use super::commit::{Planned, Prepared, Slots};
+use super::fit::{Fit, fits};
 use super::hooks::{self, Wanted};
-use super::join::{Joining, join};
+use super::join::{Joining, Work};
 use super::live::{AttachedDevice, Live, Source};
 use super::maps::PolicyMaps;
 use super::object::Object;
 use super::read::monotonic;
 use super::recover::{recover, restore};
+use super::refit::{Fitted, Refitting};
 use super::transaction::{Author, entry, refuse_unconfirmed};
 use super::wanted::tables_with;
-use super::{Device, Instance, KernelError, Lock, Paths, Sizes, addresses, journal, require_root};
+use super::{
+    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, journal, require_root, versions,
+};
 use crate::compile::{RuleSlots, Surroundings, TableSpec, compile};
 use crate::history::{History, Past};
 use crate::policy::Policy;
@@ -57,14 +61,12 @@ pub struct AttachRequest<'a> {
     pub sizes: Sizes,
 }
 
-/// Attaches devices, all or none, and returns what was attached.
+/// Attaches devices, all or none, and returns what became of each. Those that are attached already get the programs of
+/// this sgctl in place of theirs, and keep flows and counters.
 ///
 /// # Errors
 /// Any [`KernelError`]; then nothing has changed.
-pub fn attach(
-    paths: &Paths,
-    request: &AttachRequest<'_>,
-) -> Result<Vec<AttachedDevice>, KernelError> {
+pub fn attach(paths: &Paths, request: &AttachRequest<'_>) -> Result<Vec<Fitted>, KernelError> {
     require_root("attach programs")?;
     let devices = request
         .targets
@@ -73,9 +75,10 @@ pub fn attach(
         .collect::<Result<Vec<_>, _>>()?;
     let _lock = Lock::take(&paths.lock())?;
     let previous = open_live(paths)?;
-    refuse_conflicts(previous.as_ref(), request, &devices)?;
+    refuse_another_policy(previous.as_ref(), request)?;
+    let fits = fits(paths, previous.as_ref(), request, &devices)?;
     let sizes = previous.as_ref().map_or(request.sizes, |live| live.sizes);
-    let tables = wanted_tables(previous.as_ref(), request, &devices, &sizes)?;
+    let tables = wanted_tables(previous.as_ref(), request, &fits, &sizes)?;
     let empty = TableSpec::default();
     let (old, slots) = previous
         .as_ref()
@@ -97,7 +100,7 @@ pub fn attach(
         pending: None,
         next_expiry: previous.as_ref().and_then(|live| live.next_expiry),
     };
-    let attempt = attach_all(paths, request, &devices, live, planned);
+    let attempt = attach_all(paths, request, &fits, live, planned);
     match attempt {
         Ok(attached) => Ok(attached),
         Err(error) => {
@@ -130,27 +133,20 @@ pub(super) fn open_live(paths: &Paths) -> Result<Option<Live>, KernelError> {
     if let Some(live) = &mut live {
         recover(paths, live)?;
     } else {
+        // Another version's state is its own.
+        versions::refuse(paths)?;
         // What the last reboot or an interrupted first attach has left.
         remove_everything(paths)?;
     }
     Ok(live)
 }
 
-fn refuse_conflicts(
+fn refuse_another_policy(
     live: Option<&Live>,
     request: &AttachRequest<'_>,
-    devices: &[Device],
 ) -> Result<(), KernelError> {
     let Some(live) = live else { return Ok(()) };
     refuse_unconfirmed(live)?;
-    for device in devices {
-        if let Some(attached) = live.device(&device.name, device.namespace) {
-            return Err(KernelError::AttachedAlready {
-                device: device.name.clone(),
-                interface: attached.interface.clone(),
-            });
-        }
-    }
     if live.source.text != request.source.text {
         let attached: Vec<_> = live.devices.iter().map(|one| one.device.as_str()).collect();
         return Err(KernelError::AnotherPolicy { attached: attached.join(", ") });
@@ -162,11 +158,11 @@ fn refuse_conflicts(
 fn wanted_tables(
     live: Option<&Live>,
     request: &AttachRequest<'_>,
-    devices: &[Device],
+    fits: &[Fit<'_>],
     sizes: &Sizes,
 ) -> Result<TableSpec, KernelError> {
     let mut policy = request.policy.clone();
-    for target in &request.targets {
+    for Fit { target, .. } in fits {
         if let (Some(side), Some(interface)) =
             (target.side, find_interface_mut(&mut policy, &target.interface))
         {
@@ -175,7 +171,7 @@ fn wanted_tables(
     }
     let mut surroundings =
         Surroundings::of(request.targets.iter().map(|target| target.interface.as_str()));
-    for (target, device) in request.targets.iter().zip(devices) {
+    for Fit { target, device, .. } in fits {
         let addresses = surroundings.addresses.entry(target.interface.clone()).or_default();
         addresses.extend(device.addresses()?);
     }
@@ -197,14 +193,18 @@ fn find_interface_mut<'a>(policy: &'a mut Policy, name: &str) -> Option<&'a mut 
 fn attach_all(
     paths: &Paths,
     request: &AttachRequest<'_>,
-    devices: &[Device],
+    fits: &[Fit<'_>],
     mut live: Live,
     planned: Planned,
-) -> Result<Vec<AttachedDevice>, KernelError> {
+) -> Result<Vec<Fitted>, KernelError> {
     make_directories(paths)?;
     let mut loaded = Vec::new();
-    for (target, device) in request.targets.iter().zip(devices) {
-        let instance = instance(request, target, device, &live.tables)?;
+    for fit in fits {
+        let mut instance = instance(request, &fit.target, fit.device, &live.tables)?;
+        if let Some(at) = fit.entry {
+            // What was open then has been learnt; what opens now is judged.
+            instance.grace_until = live.devices[at].instance.grace_until;
+        }
         loaded.push((instance, Object::open(&paths.maps(), &live.sizes, &instance)?));
     }
     let prepared = Prepared::write(PolicyMaps::open(&paths.maps())?, planned, &live.slots)?;
@@ -214,21 +214,19 @@ fn attach_all(
     prepared.flip()?;
     journal::forget_others(paths, Some(generation))?;
 
-    let mut joining = Vec::new();
-    for ((target, device), (instance, object)) in request.targets.iter().zip(devices).zip(loaded) {
-        let adopting = request.adopt.then(|| Adopting::new(&live.tables, &instance, device));
-        joining.push(Joining { target, device, instance, object, adopting });
-    }
-    let attached = match join(paths, request, &live, &mut joining) {
-        Ok(attached) => attached,
-        Err(error) => {
-            joining.iter_mut().for_each(Joining::forget_flows);
-            return Err(error);
+    let tables = live.tables.clone();
+    let mut work = Work { joining: Vec::new(), refitting: Vec::new() };
+    for (Fit { target, device, entry }, (instance, object)) in fits.iter().zip(loaded) {
+        if let Some(at) = *entry {
+            let before = live.devices[at].clone();
+            let refitting = Refitting::prepare(before, device, instance, object)?;
+            work.refitting.push((at, refitting));
+        } else {
+            let adopting = request.adopt.then(|| Adopting::new(&tables, &instance, device));
+            work.joining.push(Joining { target, device, instance, object, adopting });
         }
-    };
-    live.devices.extend(attached.iter().cloned());
-    journal::write(paths, &live, generation)?;
-    Ok(attached)
+    }
+    work.run(paths, request, &mut live, generation)
 }
 
 fn instance(
@@ -300,8 +298,7 @@ pub fn detach(paths: &Paths, name: &str) -> Result<AttachedDevice, KernelError> 
         remove_everything(paths)?;
     } else {
         let generation = PolicyMaps::open(&paths.maps())?.generation()?;
-        journal::write(paths, &live, generation)?;
-        journal::forget_others(paths, Some(generation))?;
+        live.write(paths, generation)?;
     }
     Ok(found)
 }
@@ -314,6 +311,14 @@ pub fn detach_all(paths: &Paths) -> Result<Vec<AttachedDevice>, KernelError> {
     require_root("detach programs")?;
     let _lock = Lock::take(&paths.lock())?;
     Live::refuse_hidden(paths)?;
+    for other in versions::others(paths)? {
+        log::warn!(
+            "ABI version {} of sgctl is attached to {}",
+            other.abi,
+            other.devices.join(", ")
+        );
+        versions::detach(paths, &other)?;
+    }
     // Also with a state that cannot be read: links and maps go by their pins.
     let devices = match Live::read(paths) {
         Ok(live) => live.map_or_else(Vec::new, |live| live.devices),

@@ -261,8 +261,7 @@ pub fn confirm(paths: &Paths) -> Result<u64, KernelError> {
         Some(_) => live.pending = None,
     }
     let generation = PolicyMaps::open(&paths.maps())?.generation()?;
-    journal::write(paths, &live, generation)?;
-    journal::forget_others(paths, Some(generation))?;
+    live.write(paths, generation)?;
     Ok(live.number)
 }
 

@@ -56,7 +56,7 @@ pub(super) fn list(old: &PrefixList, new: &PrefixList) -> Vec<String> {
     let mut details = Vec::new();
     difference("cidrs", &old.cidrs, &new.cidrs, &mut details);
     if old.max_entries != new.max_entries {
-        details.push(text("max_entries", old.max_entries, new.max_entries));
+        details.push(text("max_entries", size(old.max_entries), size(new.max_entries)));
     }
     details
 }
@@ -117,6 +117,11 @@ fn addresses(interface: &Interface) -> Vec<String> {
         return vec!["auto".to_owned()];
     }
     interface.addresses.iter().map(ToString::to_string).collect()
+}
+
+/// A prefix list's declared size.
+fn size(entries: Option<usize>) -> String {
+    entries.map_or_else(|| "as long as it is".to_owned(), |entries| entries.to_string())
 }
 
 fn text(name: &str, before: impl Display, after: impl Display) -> String {

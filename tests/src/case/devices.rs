@@ -171,7 +171,7 @@ impl<'b> Attachment<'b> {
             Ok(Port {
                 slot: interface.slot,
                 side: side(interface),
-                clock: bench.protected.run(|| Replay::of_device(paths, device))?,
+                clock: bench.protected.run(|| Replay::of_device(paths, &device.device))?,
                 inward: Way::open((&bench.far, wire.clone()), behind)?,
                 outward: Way::open((&bench.protected, eth), (&bench.far, wire))?,
             })
