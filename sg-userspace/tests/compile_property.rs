@@ -2,19 +2,21 @@
 
 mod compile_support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use compile_support::{Packet, edit, local, naive, packets, policy, probe};
+use ipnet::IpNet;
 use proptest::prelude::*;
 use sg_common::abi::Permit;
 use sg_common::abi::{CLASS_ANYONE_V4, CLASS_ANYONE_V6};
 use sg_common::{Direction, Reason, Verdict};
 use sg_userspace::compile::{
-    Origin, PeerName, PermitPrefix, RuleInfo, Surroundings, TableSpec, compile,
+    InterfaceSpec, Origin, PeerName, PermitPrefix, RuleInfo, RuleSlots, Surroundings, TableSpec,
+    compile,
 };
 use sg_userspace::engine::reach;
 use sg_userspace::policy::Policy;
-use sg_userspace::policy::model::{Peer, Rule, SecurityGroup, Vpc};
+use sg_userspace::policy::model::{Interface, Peer, Rule, SecurityGroup, Vpc};
 
 /// The tables of the local interfaces that `bits` picks.
 fn compiled(policy: &Policy, bits: u8, previous: Option<&TableSpec>) -> TableSpec {
@@ -162,6 +164,90 @@ fn nothing_dangles(spec: &TableSpec) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// An interface in two policies, and whether its epoch was raised between them.
+struct Change<'p> {
+    old: (&'p Policy, &'p Vpc, &'p Interface),
+    new: (&'p Policy, &'p Vpc, &'p Interface),
+    raised: bool,
+}
+
+fn find<'p>(policy: &'p Policy, name: &str) -> (&'p Policy, &'p Vpc, &'p Interface) {
+    let interfaces =
+        policy.vpcs.iter().flat_map(|vpc| vpc.interfaces.iter().map(move |it| (vpc, it)));
+    let found = interfaces.into_iter().find(|(_, interface)| interface.name == name);
+    let (vpc, interface) = found.expect("an interface");
+    (policy, vpc, interface)
+}
+
+/// Every interface that is local before and after.
+fn changes<'p>(old: &'p Policy, new: &'p Policy, bits: u8) -> Vec<Change<'p>> {
+    let before = compiled(old, bits, None);
+    let after = compiled(new, bits, Some(&before));
+    let of = |(slot, interface): (&u16, &InterfaceSpec)| Change {
+        old: find(old, &interface.name),
+        new: find(new, &interface.name),
+        raised: before.interfaces[slot].version.epoch != after.interfaces[slot].version.epoch,
+    };
+    after
+        .interfaces
+        .iter()
+        .filter(|(slot, _)| before.interfaces.contains_key(slot))
+        .map(of)
+        .collect()
+}
+
+/// Whether the rules allow what they refuse afterwards; sources are none of theirs.
+fn narrows(change: &Change<'_>, packet: Packet) -> bool {
+    let probe = probe(change.old.2, packet);
+    let allows = |(policy, vpc, interface): (&Policy, &Vpc, &Interface)| {
+        naive::is_permitted(policy, vpc, interface, &probe)
+    };
+    allows(change.old) && !allows(change.new)
+}
+
+/// What a rule's peer holds.
+fn nets(vpc: &Vpc, peer: &Peer) -> Vec<IpNet> {
+    match peer {
+        Peer::Cidr(net) => vec![*net],
+        Peer::PrefixList(list) => vpc.prefix_lists[*list].cidrs.clone(),
+        Peer::Group(index) => {
+            let members = vpc.interfaces.iter().filter(|it| it.groups.contains(index));
+            members.flat_map(|it| it.addresses.clone()).collect()
+        }
+    }
+}
+
+/// Whether rules and what their peers hold only became more, read off the policies alone.
+fn only_widens(change: &Change<'_>) -> bool {
+    let ((old, before, was), (new, after, is)) = (change.old, change.new);
+    let everything = |vpc: &Vpc, interface: &Interface| {
+        let groups = interface.groups.iter().map(|&group| (group, vpc.groups[group].clone()));
+        let rules = groups.flat_map(|(group, it)| {
+            let egress = it.egress.into_iter().map(move |rule| (group, true, rule));
+            it.ingress.into_iter().map(move |rule| (group, false, rule)).chain(egress)
+        });
+        rules.collect::<Vec<_>>()
+    };
+    let kept = everything(after, is);
+    (old.dialect, old.infrastructure) == (new.dialect, new.infrastructure)
+        // Each subnet's router has a rule.
+        && (&before.subnets, &was.addresses) == (&after.subnets, &is.addresses)
+        && everything(before, was).iter().all(|rule| {
+            let (had, has) = (nets(before, &rule.2.peer), nets(after, &rule.2.peer));
+            let everybody = |nets: &[IpNet]| nets.iter().filter(|net| net.prefix_len() == 0).count();
+            // One that becomes everybody is another rule.
+            kept.contains(rule) && everybody(&had) == everybody(&has) && had.iter().all(|net| has.contains(net))
+        })
+}
+
+/// No two rules count in the same element, of those before a change and those after it.
+fn elements_are_their_own(old: &TableSpec, new: &TableSpec) -> Result<(), TestCaseError> {
+    let rules: BTreeSet<u32> = old.rules.keys().chain(new.rules.keys()).copied().collect();
+    let elements: BTreeSet<u32> = rules.iter().map(|&rule| new.rule_slots.of(rule)).collect();
+    prop_assert_eq!(rules.len(), elements.len());
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -201,5 +287,38 @@ proptest! {
         prop_assert_eq!(&compiled(&policy, bits, Some(&spec)), &spec);
         let text = serde_json::to_string(&spec).expect("text");
         prop_assert_eq!(&serde_json::from_str::<TableSpec>(&text).expect("a spec"), &spec);
+    }
+
+    #[test]
+    fn epochs_rise_where_less_is_allowed(
+        policies in [policy(), policy()],
+        edit in edit(),
+        bits: u8,
+        packets in packets(),
+    ) {
+        let new = edit.apply(&policies[0], &policies[1]);
+        for change in changes(&policies[0], &new, bits) {
+            let lost = packets.iter().find(|packet| narrows(&change, **packet));
+            let name = &change.old.2.name;
+            prop_assert!(lost.is_none() || change.raised, "{} loses {:?}", name, lost);
+            prop_assert!(!change.raised || !only_widens(&change), "{} loses nothing", name);
+        }
+    }
+
+    #[test]
+    fn rules_never_share_an_element(
+        policies in [policy(), policy()],
+        edits in prop::collection::vec((edit(), any::<bool>(), any::<u8>()), 1..5),
+    ) {
+        // Room for the rules of two policies of this universe, and numbers that soon come round.
+        let mut spec = TableSpec::empty(RuleSlots::new(256));
+        spec.next.rule = 200;
+        let mut policy = policies[0].clone();
+        for (edit, other, bits) in edits {
+            policy = edit.apply(&policy, &policies[usize::from(other)]);
+            let next = compiled(&policy, bits, Some(&spec));
+            elements_are_their_own(&spec, &next)?;
+            spec = next;
+        }
     }
 }

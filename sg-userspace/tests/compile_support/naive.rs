@@ -12,8 +12,18 @@ use sg_userspace::policy::model::{
 
 /// Whether the first packet of a new flow passes.
 pub(crate) fn allows(policy: &Policy, vpc: &Vpc, interface: &Interface, probe: &Probe) -> bool {
+    source_is_legal(interface, probe) && is_permitted(policy, vpc, interface, probe)
+}
+
+/// Whether a rule or a service covers it, whatever its source.
+pub(crate) fn is_permitted(
+    policy: &Policy,
+    vpc: &Vpc,
+    interface: &Interface,
+    probe: &Probe,
+) -> bool {
     let some_rule = !matching(policy, vpc, interface, probe).is_empty();
-    source_is_legal(interface, probe) && (some_rule || service(policy, vpc, interface, probe))
+    some_rule || service(policy, vpc, interface, probe)
 }
 
 /// The rules of the interface's groups that cover it.
