@@ -25,18 +25,24 @@ pub(crate) fn scratch() -> Option<&'static mut Scratch> {
     Some(unsafe { &mut *scratch })
 }
 
-/// Retries of an insert that met a busy bucket.
-const RETRIES: u32 = 3;
-const EBUSY: i32 = -16;
+/// Tries of an insert that fails for no reason of its own.
+const TRIES: u32 = 3;
+/// The table holds as many as it can; nothing is evicted.
+const E2BIG: i32 = -7;
+const EEXIST: i32 = -17;
 
-/// Inserts, again where another processor holds the bucket.
+/// Inserts, again where the kernel gave up on a lock. It says so in several ways: EBUSY up to Linux 6.14, where a
+/// bucket's lock is held by what this processor has interrupted; ETIMEDOUT and EDEADLK since, where whoever holds
+/// it does not run; ENOMEM where the least recently used entry could not be taken out for such a reason. None
+/// of them means that there is no room.
 #[inline(always)]
 fn retry(mut insert: impl FnMut() -> Result<(), i32>) -> Result<(), TableError> {
-    for _ in 0..RETRIES {
+    for _ in 0..TRIES {
         match insert() {
             Ok(()) => return Ok(()),
-            Err(EBUSY) => {}
-            Err(_) => return Err(TableError::Full),
+            Err(E2BIG) => return Err(TableError::Full),
+            Err(EEXIST) => return Err(TableError::Exists),
+            Err(_) => {}
         }
     }
     Err(TableError::Full)
@@ -60,12 +66,7 @@ macro_rules! address_tables {
 
             #[inline(always)]
             fn insert_flow(&self, key: &FlowKey<$address>, flow: &Flow) -> Result<(), TableError> {
-                match retry(|| maps::$flows.insert(key, flow, u64::from(BPF_NOEXIST))) {
-                    Err(TableError::Full) if maps::$flows.get_ptr(key).is_some() => {
-                        Err(TableError::Exists)
-                    }
-                    result => result,
-                }
+                retry(|| maps::$flows.insert(key, flow, u64::from(BPF_NOEXIST)))
             }
 
             #[inline(always)]

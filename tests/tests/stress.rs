@@ -213,7 +213,8 @@ fn judge(mut web: Runner, mut bait: Runner, shared: &Shared) -> Result<Wrong> {
             if !is_right {
                 wrong.add(times, || {
                     let Kind { third, port, .. } = kind;
-                    format!("10.0.{third}.{member} to {port} at {before}..={after}: {verdict:?}")
+                    let why = web.last_decision();
+                    format!("10.0.{third}.{member} to {port} at {before}..={after}: {verdict:?}, {why:?}")
                 });
             }
             packets += u64::from(times);
@@ -222,7 +223,8 @@ fn judge(mut web: Runner, mut bait: Runner, shared: &Shared) -> Result<Wrong> {
         }
         packets += u64::from(BAIT_TIMES);
         if bait.verdict(&bait_packet, Ingress, BAIT_TIMES)? != Allow {
-            wrong.add(1, || "a segment to a port that is open was dropped".to_owned());
+            let why = bait.last_decision();
+            wrong.add(1, || format!("a segment to a port that is open was dropped: {why:?}"));
         }
     }
     shared.packets.store(packets, SeqCst);

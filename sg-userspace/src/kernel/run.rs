@@ -239,6 +239,14 @@ impl Runner {
         Ok(if is_drop { Verdict::Drop } else { Verdict::Allow })
     }
 
+    /// What the last packet's decision was, for [`Self::verdict`].
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn last_decision(&self) -> Result<Option<Decision>, KernelError> {
+        self.replay.decision()
+    }
+
     fn run(
         &mut self,
         packet: &[u8],
