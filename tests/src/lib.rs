@@ -38,6 +38,7 @@ mod packet_socket;
 pub mod process;
 pub mod scenario;
 pub mod sgctl;
+pub mod soak;
 pub mod stale;
 pub mod traffic;
 pub mod tun;

@@ -14,6 +14,7 @@ mod fuzz;
 mod kernels;
 mod privilege;
 mod setup;
+mod soak;
 mod summary;
 mod test;
 
@@ -44,6 +45,8 @@ enum Command {
     Demo,
     /// Set up, tools included, then play every attack and print what came of each
     Attack(attack::Args),
+    /// Set up, then do again and again, under a flood, what no packet may notice (about half an hour)
+    Soak(soak::Args),
     /// Set up, then replay captures: programs and host engine must agree on every packet
     Corpus(corpus::Args),
     /// Set up, then load every program and run every case on other kernels, in virtual machines
@@ -61,6 +64,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Ci => ci::run(),
         Command::Demo => demo::run(),
         Command::Attack(args) => attack::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Corpus(args) => corpus::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

@@ -8,38 +8,38 @@ use etherparse::{
 };
 use sg_common::wire::ip::{ICMP, ICMPV6, TCP, UDP};
 
-pub(super) const IPV4: [u8; 2] = [0x08, 0x00];
-pub(super) const IPV6: [u8; 2] = [0x86, 0xdd];
+pub(crate) const IPV4: [u8; 2] = [0x08, 0x00];
+pub(crate) const IPV6: [u8; 2] = [0x86, 0xdd];
 const FRAGMENT_HEADER: u8 = 44;
 
 /// Length of an Ethernet header.
-pub(super) const ETHERNET: usize = 14;
+pub(crate) const ETHERNET: usize = 14;
 
 /// The MAC addresses that frames travel between.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Link {
-    pub(super) source: [u8; 6],
-    pub(super) destination: [u8; 6],
+pub(crate) struct Link {
+    pub(crate) source: [u8; 6],
+    pub(crate) destination: [u8; 6],
 }
 
 impl Link {
     /// An Ethernet frame.
-    pub(super) fn frame(&self, ethertype: [u8; 2], payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn frame(&self, ethertype: [u8; 2], payload: &[u8]) -> Vec<u8> {
         [&self.destination[..], &self.source, &ethertype, payload].concat()
     }
 
     /// A whole IP packet; its checksums are right.
-    pub(super) fn packet(&self, ends: Ends, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn packet(&self, ends: Ends, protocol: u8, payload: &[u8]) -> Vec<u8> {
         self.frame(ends.ethertype(), &ends.packet(protocol, payload))
     }
 
     /// One fragment with any place and any bytes.
-    pub(super) fn fragment(&self, ends: Ends, protocol: u8, place: Place, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn fragment(&self, ends: Ends, protocol: u8, place: Place, bytes: &[u8]) -> Vec<u8> {
         self.frame(ends.ethertype(), &ends.fragment(protocol, place, bytes))
     }
 
     /// A datagram in fragments of `size` bytes.
-    pub(super) fn fragments(
+    pub(crate) fn fragments(
         &self,
         ends: Ends,
         protocol: u8,
@@ -60,53 +60,53 @@ impl Link {
 
 /// Where a fragment belongs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) id: u32,
+pub(crate) struct Place {
+    pub(crate) id: u32,
     /// In bytes, a multiple of 8.
-    pub(super) offset: usize,
-    pub(super) more: bool,
+    pub(crate) offset: usize,
+    pub(crate) more: bool,
 }
 
 /// The addresses of a packet, of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ends {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
+pub(crate) struct Ends {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
 }
 
 impl Ends {
-    pub(super) fn new(source: impl Into<IpAddr>, destination: impl Into<IpAddr>) -> Self {
+    pub(crate) fn new(source: impl Into<IpAddr>, destination: impl Into<IpAddr>) -> Self {
         Self { source: source.into(), destination: destination.into() }
     }
 
-    pub(super) const fn reverse(self) -> Self {
+    pub(crate) const fn reverse(self) -> Self {
         Self { source: self.destination, destination: self.source }
     }
 
-    pub(super) const fn is_v4(self) -> bool {
+    pub(crate) const fn is_v4(self) -> bool {
         self.source.is_ipv4()
     }
 
     /// Its name, for the table.
-    pub(super) const fn family(self) -> &'static str {
+    pub(crate) const fn family(self) -> &'static str {
         if self.is_v4() { "IPv4" } else { "IPv6" }
     }
 
-    pub(super) const fn ethertype(self) -> [u8; 2] {
+    pub(crate) const fn ethertype(self) -> [u8; 2] {
         if self.is_v4() { IPV4 } else { IPV6 }
     }
 
     /// The protocol number of ICMP in this family.
-    pub(super) const fn icmp(self) -> u8 {
+    pub(crate) const fn icmp(self) -> u8 {
         if self.is_v4() { ICMP } else { ICMPV6 }
     }
 
     /// IP header and payload, the payload's checksum filled in.
-    pub(super) fn packet(self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn packet(self, protocol: u8, payload: &[u8]) -> Vec<u8> {
         self.raw(protocol, None, &self.checksummed(protocol, payload))
     }
 
-    pub(super) fn fragment(self, protocol: u8, place: Place, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn fragment(self, protocol: u8, place: Place, bytes: &[u8]) -> Vec<u8> {
         self.raw(protocol, Some(place), bytes)
     }
 
@@ -152,7 +152,7 @@ impl Ends {
     }
 
     /// A transport header and its payload with the right checksum.
-    pub(super) fn checksummed(self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn checksummed(self, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = payload.to_vec();
         let at = match protocol {
             TCP => 16,
@@ -192,16 +192,16 @@ fn offset(place: Place) -> IpFragOffset {
 
 /// The fields of a segment that attacks choose.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Segment {
-    pub(super) ports: (u16, u16),
+pub(crate) struct Segment {
+    pub(crate) ports: (u16, u16),
     /// As in the header's byte.
-    pub(super) flags: u8,
-    pub(super) sequence: u32,
-    pub(super) acknowledgement: u32,
+    pub(crate) flags: u8,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
 }
 
 impl Segment {
-    pub(super) fn bytes(&self, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn bytes(&self, payload: &[u8]) -> Vec<u8> {
         let mut header = TcpHeader::new(self.ports.0, self.ports.1, self.sequence, 64240);
         header.acknowledgment_number = self.acknowledgement;
         let mut bytes = header.to_bytes().to_vec();
@@ -211,14 +211,14 @@ impl Segment {
     }
 }
 
-pub(super) fn udp((source_port, destination_port): (u16, u16), payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp((source_port, destination_port): (u16, u16), payload: &[u8]) -> Vec<u8> {
     let length = short(UdpHeader::LEN + payload.len());
     let header = UdpHeader { source_port, destination_port, length, checksum: 0 };
     [&header.to_bytes(), payload].concat()
 }
 
 /// ICMP of any type; `word` is what stands behind the checksum.
-pub(super) fn icmp(kind: u8, code: u8, word: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn icmp(kind: u8, code: u8, word: u32, payload: &[u8]) -> Vec<u8> {
     [&[kind, code, 0, 0], &word.to_be_bytes()[..], payload].concat()
 }
 

@@ -10,7 +10,7 @@ mod errors;
 mod evasion;
 mod flood;
 mod fragments;
-mod frames;
+pub(crate) mod frames;
 mod full;
 mod headers;
 mod live;
@@ -19,7 +19,7 @@ mod range;
 mod scans;
 mod spoof;
 mod tricks;
-mod witness;
+pub(crate) mod witness;
 
 use std::path::PathBuf;
 

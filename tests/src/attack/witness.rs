@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Where packets are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place<'d> {
+pub(crate) enum Place<'d> {
     /// Everything that a device hands to its host.
     Arriving(&'d str),
     /// What the host itself sends.
@@ -24,13 +24,13 @@ pub(super) enum Place<'d> {
 
 /// Counters in force; they go with the namespace.
 #[derive(Debug)]
-pub(super) struct Witness<'ns> {
+pub(crate) struct Witness<'ns> {
     namespace: &'ns Namespace,
 }
 
 impl<'ns> Witness<'ns> {
     /// Counters by name, each for the packets that an nftables expression matches.
-    pub(super) fn place(
+    pub(crate) fn place(
         namespace: &'ns Namespace,
         counters: &[(Place<'_>, &str, &str)],
     ) -> Result<Self> {
@@ -52,7 +52,7 @@ impl<'ns> Witness<'ns> {
     }
 
     /// How many packets a counter has seen.
-    pub(super) fn count(&self, name: &str) -> Result<u64> {
+    pub(crate) fn count(&self, name: &str) -> Result<u64> {
         let text = self.nft(&["-j", "list", "counters"], "")?;
         let listed: Value = serde_json::from_str(&text).context("nft's JSON")?;
         let counters = listed["nftables"].as_array().into_iter().flatten();
@@ -69,6 +69,6 @@ impl<'ns> Witness<'ns> {
 }
 
 /// Runs nft commands in a namespace.
-pub(super) fn nft(namespace: &Namespace, commands: &str) -> Result<()> {
+pub(crate) fn nft(namespace: &Namespace, commands: &str) -> Result<()> {
     Witness { namespace }.nft(&["-f", "-"], commands).map(drop)
 }
