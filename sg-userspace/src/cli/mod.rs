@@ -29,6 +29,7 @@ mod status;
 mod test_report;
 mod traffic;
 mod validate;
+mod watch_devices;
 
 use std::process::ExitCode;
 
@@ -73,6 +74,7 @@ enum Verb {
     History(history::Arguments),
     Serve(serve::Arguments),
     Status(status::Arguments),
+    WatchDevices(watch_devices::Arguments),
     Events(events::Arguments),
     Flows(flows::Arguments),
     Explain(explain::Arguments),
@@ -132,6 +134,7 @@ fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
         Verb::History(arguments) => history::run(&arguments, global),
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Status(arguments) => status::run(&arguments, global),
+        Verb::WatchDevices(arguments) => watch_devices::run(&arguments, global),
         Verb::Events(arguments) => events::run(&arguments, global),
         Verb::Flows(arguments) => flows::run(&arguments, global),
         Verb::Explain(arguments) => explain::run(&arguments, global),

@@ -65,6 +65,12 @@ where
     Ok(PrefixTable { map: open(pins, name)?, batch: Batch::open(pins, name)? })
 }
 
+/// The number of the generation in force.
+pub(super) fn generation(pins: &Path) -> Result<u64, KernelError> {
+    let map: Array<MapData, u64> = open(pins, "GENERATION")?;
+    map.get(&0, 0).map_err(|e| KernelError::map("read", "GENERATION", e))
+}
+
 impl PolicyMaps {
     pub(super) fn open(pins: &Path) -> Result<Self, KernelError> {
         Ok(Self {

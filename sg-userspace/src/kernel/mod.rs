@@ -14,6 +14,7 @@ mod compatible;
 mod conntrack;
 mod controller;
 mod device;
+mod ears;
 mod exchange;
 mod fit;
 pub mod flush;
@@ -46,6 +47,7 @@ pub mod trace;
 pub mod transaction;
 pub mod versions;
 mod wanted;
+pub mod watch;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,157 @@
+//! What the kernel tells of devices and addresses, in every network namespace that matters.
+//!
+//! What is told is not believed in its letter: it says that it is time to look. So an overrun, after which messages
+//! are missing, is one more message, and a namespace that is heard too late has lost nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Device, namespace};
+
+/// Groups of `linux/rtnetlink.h`: links, traffic control, IPv4 and IPv6 addresses.
+const GROUPS: [u32; 4] = [1, 4, 5, 9];
+/// `RTM_NEWADDR` and `RTM_DELADDR`.
+const ADDRESS_MESSAGES: std::ops::RangeInclusive<u16> = 20..=21;
+/// More than one datagram of the kernel's holds.
+const DATAGRAM: usize = 64 << 10;
+
+/// A listener in each namespace, by its inode.
+#[derive(Default)]
+pub(super) struct Ears {
+    open: BTreeMap<u64, Socket>,
+}
+
+/// What was heard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Something.
+    pub(super) any: bool,
+    /// Namespaces in which addresses may have changed.
+    pub(super) addresses: Vec<u64>,
+}
+
+impl Ears {
+    /// Listens in these namespaces and in no other; whether one of them is new.
+    pub(super) fn attend(&mut self, namespaces: &[u64]) -> bool {
+        self.open.retain(|inode, _| namespaces.contains(inode));
+        let mut is_new = false;
+        for inode in namespaces {
+            if self.open.contains_key(inode) {
+                continue;
+            }
+            match listen(*inode) {
+                Ok(Some(socket)) => {
+                    self.open.insert(*inode, socket);
+                    is_new = true;
+                }
+                // It cannot be opened: what is seen of it is seen at the next look.
+                Ok(None) => {}
+                Err(error) => log::warn!("cannot listen in namespace {inode}: {error}"),
+            }
+        }
+        is_new
+    }
+
+    /// Waits until something is told, but not for longer than `limit`.
+    pub(super) fn wait(&self, limit: Duration) -> io::Result<Heard> {
+        let mut fds: Vec<_> =
+            self.open.values().map(|one| PollFd::new(one.as_fd(), PollFlags::POLLIN)).collect();
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, limit) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut heard = Heard::default();
+        for (inode, socket) in &self.open {
+            let drained = drain(socket)?;
+            heard.any |= drained.any;
+            if drained.addresses {
+                heard.addresses.push(*inode);
+            }
+        }
+        Ok(heard)
+    }
+}
+
+fn listen(inode: u64) -> io::Result<Option<Socket>> {
+    if inode == Device::namespace_here() {
+        return open().map(Some);
+    }
+    namespace::find(inode).map(|file| namespace::inside(&file, open)).transpose()
+}
+
+fn open() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.set_non_blocking(true)?;
+    GROUPS.iter().try_for_each(|group| socket.add_membership(*group))?;
+    Ok(socket)
+}
+
+#[derive(Default)]
+struct Drained {
+    any: bool,
+    addresses: bool,
+}
+
+fn drain(socket: &Socket) -> io::Result<Drained> {
+    let mut drained = Drained::default();
+    let mut datagram = Vec::with_capacity(DATAGRAM);
+    loop {
+        datagram.clear();
+        match socket.recv(&mut datagram, 0) {
+            Ok(_) => {
+                drained.any = true;
+                drained.addresses |= kinds(&datagram).any(|kind| ADDRESS_MESSAGES.contains(&kind));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(drained),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Messages were lost: anything may have been in them.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                log::debug!("netlink has overrun");
+                drained = Drained { any: true, addresses: true };
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The kinds of the messages of a datagram (`struct nlmsghdr`: length, kind).
+fn kinds(datagram: &[u8]) -> impl Iterator<Item = u16> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?);
+        let kind = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
+        let length = usize::try_from(length).ok()?.max(16).next_multiple_of(4);
+        rest = rest.get(length..).unwrap_or_default();
+        Some(kind)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_every_message() {
+        let message = |length: u32, kind: u16| {
+            let mut bytes = vec![0; usize::try_from(length).expect("small").next_multiple_of(4)];
+            bytes[..4].copy_from_slice(&length.to_ne_bytes());
+            bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+            bytes
+        };
+        let datagram = [message(17, 16), message(24, 20)].concat();
+        assert_eq!(kinds(&datagram).collect::<Vec<_>>(), [16, 20]);
+        // A length that cannot be is no endless loop.
+        assert_eq!(kinds(&message(16, 7)[..6]).collect::<Vec<_>>(), [7]);
+        let mut odd = message(16, 7);
+        odd[0] = 0;
+        assert_eq!(kinds(&odd).collect::<Vec<_>>(), [7]);
+    }
+}
