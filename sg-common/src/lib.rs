@@ -31,9 +31,11 @@ mod work;
 
 pub use address::{Address, Be16, Family, V4, V6};
 pub use adoption::adopt;
+pub use conntrack::cut::rule_port;
 pub use decide::{Context, decide};
 pub use forgetting::forget;
 pub use packet::{Bytes, LinkLayer, MAX_OFFSET, Packet};
+pub use permit::permitted;
 pub use tables::{AddressTables, Attachment, ClockHand, Side, TableError, Tables};
 pub use verdict::{Decision, Direction, Reason, Verdict};
 pub use wire::transport::Transport;

@@ -2,7 +2,7 @@
 
 use crate::abi::{CLASS_NONE, InterfaceFlags, Permit, PermitKey};
 use crate::judging::Judging;
-use crate::{Address, AddressTables, Be16, Direction, Family, Tables};
+use crate::{Address, AddressTables, Be16, Direction, Family, LinkLayer, Tables};
 
 /// What is asked of the rules.
 #[derive(Clone, Copy)]
@@ -15,6 +15,24 @@ pub(crate) struct Question<A> {
     pub(crate) protocol: u8,
     /// Destination port; ICMP: type and code. `None`: does some port, type or code do?
     pub(crate) port: Option<Be16>,
+}
+
+/// The rule that allows a new flow, by the tables alone: no packet is judged, no flow looked up.
+/// `port` is the destination port, or ICMP's type and code.
+pub fn permitted<A: Address, T: Tables + AddressTables<A>>(
+    tables: &T,
+    remote: A,
+    direction: Direction,
+    protocol: u8,
+    port: Be16,
+) -> Option<Permit> {
+    let generation = tables.generation();
+    let interface = tables.interface(generation)?;
+    // A question names its own direction, and neither link nor time decides it.
+    let link = LinkLayer::Ethernet;
+    let judging =
+        Judging::<[u8], T, false> { packet: &[], tables, link, interface, generation, now: 0 };
+    judging.permit(Question { remote, direction, protocol, port: Some(port) })
 }
 
 impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {

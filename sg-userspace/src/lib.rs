@@ -21,3 +21,5 @@ pub mod history;
 pub mod plan;
 #[cfg(feature = "kernel")]
 pub mod replay;
+#[cfg(feature = "kernel")]
+pub mod ssh;

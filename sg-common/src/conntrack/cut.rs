@@ -78,7 +78,7 @@ impl<P: ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS> {
 
 /// What the rules of the opening direction look at: destination port, or type and code.
 #[inline(always)]
-fn rule_port<A: Address>(key: &FlowKey<A>, opener: Direction) -> Be16 {
+pub fn rule_port<A: Address>(key: &FlowKey<A>, opener: Direction) -> Be16 {
     let (local, remote) = (key.local_port.to_bytes(), key.remote_port.to_bytes());
     if key.kind == FlowKind::Ports as u8 {
         return match opener {

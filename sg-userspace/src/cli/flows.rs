@@ -230,6 +230,8 @@ mod tests {
             expires_in: 30,
             adopted: false,
             untracked: false,
+            epoch: 0,
+            rule_port: 22,
             has_ports: true,
             kind: 0,
         };

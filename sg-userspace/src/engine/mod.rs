@@ -5,12 +5,14 @@
 mod lru;
 mod packets;
 mod reach;
+mod rules;
 mod state;
 mod tables;
 mod tests_of_file;
 
 pub use packets::{Probe, ProbeError, packet};
 pub use reach::{Answer, ReachError, reach};
+pub use rules::Rules;
 pub use state::{Counters, Limits};
 pub use tables::{HostFamily, HostTables, NoSlot};
 pub use tests_of_file::{End, Outcome, TestResult, run_tests};

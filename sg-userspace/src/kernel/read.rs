@@ -105,6 +105,12 @@ pub struct FlowRecord {
     pub adopted: bool,
     /// Whether AWS would leave it untracked: it ends as soon as its rule goes.
     pub untracked: bool,
+    /// The epoch of its interface when it was last judged.
+    #[serde(skip)]
+    pub epoch: u16,
+    /// What the rules of the direction that opened it look at: destination port, or type and code.
+    #[serde(skip)]
+    pub rule_port: u16,
     /// Whether the two ports are ports.
     #[serde(skip)]
     pub has_ports: bool,
@@ -175,6 +181,8 @@ fn record<A: Address>(
         expires_in: flow.deadline.saturating_sub(now) / 1_000_000_000,
         adopted: flow.flags & FlowFlags::ADOPTED != 0,
         untracked: flow.flags & FlowFlags::UNTRACKED != 0,
+        epoch: flow.epoch,
+        rule_port: sg_common::rule_port(key, flow.opening_direction()).get(),
         has_ports: key.kind == FlowKind::Ports as u8,
         kind: key.kind,
     }

@@ -10,6 +10,8 @@
 mod addresses;
 mod changes;
 mod details;
+#[cfg(feature = "kernel")]
+pub mod flows;
 mod reach;
 mod span;
 mod text;
