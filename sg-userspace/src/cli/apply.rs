@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::{Exit, Format, Global, duration, output, policy_file, test_report};
+use super::{Exit, Format, Global, duration, output, policy_file, ssh_guard, test_report};
 use crate::kernel::live::{Live, Source};
-use crate::kernel::transaction::{self, Applied, Author, Request, apply};
+use crate::kernel::transaction::{Applied, Author, Request, apply};
 use crate::kernel::{Paths, require_root};
 
 /// Put another policy in force, on all attached interfaces at once
@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
         source: Source { path: absolute(&arguments.file), text: file.text },
         policy: &file.policy,
         author: &Author::of_process(arguments.message.clone()),
-        review: &transaction::accept,
+        review: &ssh_guard::reviewer(&paths, arguments.force),
         confirm_within: arguments.confirm_within,
     };
     let applied = apply(&paths, &request)?;

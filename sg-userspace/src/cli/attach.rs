@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 
 use super::sizes::SizeArguments;
-use super::{Exit, Format, Global, adoption, output, policy_file, status, test_report};
+use super::{Exit, Format, Global, adoption, output, policy_file, ssh_guard, status, test_report};
 use crate::kernel::live::{AttachedDevice, Live, Source};
 use crate::kernel::refit::Fitted;
 use crate::kernel::session::{AttachRequest, Target, attach};
@@ -68,6 +68,9 @@ pub(super) struct Arguments {
     /// Do not keep what is open behind the device: what no rule lets in anew is cut
     #[arg(long)]
     no_adopt: bool,
+    /// Also if it would cut the ssh session that this is typed in, or keep the next one out
+    #[arg(long)]
+    force: bool,
     /// How long connections are learnt from their packets, for taps, whose sockets cannot be asked, and
     /// routers. Meanwhile a segment that opens nothing passes whatever the rules say
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = adoption::grace)]
@@ -144,6 +147,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
         grace: arguments.grace,
         sizes: arguments.sizes.sizes(),
     };
+    ssh_guard::before_attach(&paths, &request, arguments.force)?;
     let fitted = attach(&paths, &request)?;
     if arguments.audit {
         log::warn!("--audit: packets are judged and reported, and none is dropped");

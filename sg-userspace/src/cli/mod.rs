@@ -19,12 +19,14 @@ mod history;
 mod keep_deadlines;
 mod logger;
 mod output;
+mod plan;
 mod policy_file;
 mod replay;
 mod rollback;
 mod schema;
 mod serve;
 mod sizes;
+mod ssh_guard;
 mod status;
 mod test_report;
 mod traffic;
@@ -68,6 +70,7 @@ enum Verb {
     Validate(validate::Arguments),
     Attach(Box<attach::Arguments>),
     Detach(detach::Arguments),
+    Plan(plan::Arguments),
     Apply(apply::Arguments),
     Confirm(confirm::Arguments),
     Rollback(rollback::Arguments),
@@ -128,6 +131,7 @@ fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
         Verb::Validate(arguments) => validate::run(&arguments, global),
         Verb::Attach(arguments) => attach::run(&arguments, global),
         Verb::Detach(arguments) => detach::run(&arguments, global),
+        Verb::Plan(arguments) => plan::run(&arguments, global),
         Verb::Apply(arguments) => apply::run(&arguments, global),
         Verb::Confirm(arguments) => confirm::run(&arguments, global),
         Verb::Rollback(arguments) => rollback::run(&arguments, global),

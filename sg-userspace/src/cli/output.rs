@@ -31,7 +31,7 @@ pub(super) enum Color {
 }
 
 impl Color {
-    fn is_wanted(self, stream: &impl IsTerminal) -> bool {
+    pub(super) fn is_wanted(self, stream: &impl IsTerminal) -> bool {
         match self {
             Self::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none(),
             Self::Always => true,

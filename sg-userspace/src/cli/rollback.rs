@@ -1,8 +1,8 @@
 //! `sgctl rollback`: a policy of the history, in force again.
 
-use super::{Exit, Global, apply};
+use super::{Exit, Global, apply, ssh_guard};
 use crate::kernel::Paths;
-use crate::kernel::transaction::{self, Author, rollback};
+use crate::kernel::transaction::{Author, rollback};
 
 /// Put the policy before, or a numbered one of the history, in force again
 ///
@@ -28,7 +28,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit> {
     let author = Author::of_process(arguments.message.clone());
     let paths = Paths::from_environment();
-    let applied = rollback(&paths, arguments.number, &author, &transaction::accept)?;
+    let review = ssh_guard::reviewer(&paths, arguments.force);
+    let applied = rollback(&paths, arguments.number, &author, &review)?;
     apply::tell(&applied, None, global)?;
     Ok(Exit::Yes)
 }

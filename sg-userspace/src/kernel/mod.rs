@@ -46,7 +46,7 @@ pub mod stream;
 pub mod trace;
 pub mod transaction;
 pub mod versions;
-mod wanted;
+pub mod wanted;
 pub mod watch;
 
 use std::path::PathBuf;

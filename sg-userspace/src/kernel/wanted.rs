@@ -1,5 +1,6 @@
 //! The tables of a policy for what is attached.
 
+use super::commit::Planned;
 use super::live::{AttachedDevice, Live};
 use super::{KernelError, addresses};
 use crate::compile::{Surroundings, TableSpec, compile};
@@ -12,9 +13,25 @@ use crate::policy::model::{Interface, Side};
 /// # Errors
 /// When an attached interface is not in the policy, or is in another VPC there: the programs hold on to both.
 pub fn tables_for(live: &Live, policy: &Policy) -> Result<TableSpec, KernelError> {
+    tables_with(live, policy, &surroundings(live)?)
+}
+
+/// What the compiler is told of what is attached.
+///
+/// # Errors
+/// When a device cannot be asked for its addresses.
+pub fn surroundings(live: &Live) -> Result<Surroundings, KernelError> {
     let mut surroundings = Surroundings::default();
     addresses::of_attached(live, &mut surroundings)?;
-    tables_with(live, policy, &surroundings)
+    Ok(surroundings)
+}
+
+/// Whether a change from what is in force to these tables fits the maps.
+///
+/// # Errors
+/// [`KernelError::Capacity`] when it does not.
+pub fn fits(live: &Live, tables: &TableSpec) -> Result<(), KernelError> {
+    Planned::between(&live.tables, tables, &live.slots, &live.sizes).map(|_planned| ())
 }
 
 /// As [`tables_for`], with more that is about to be attached.
