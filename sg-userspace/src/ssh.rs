@@ -13,7 +13,7 @@ use sg_common::Direction;
 use sg_common::abi::InterfaceFlags;
 use sg_common::wire::ip;
 
-use crate::compile::{AddressSpec, IpAddress, TableSpec};
+use crate::compile::TableSpec;
 use crate::engine::Rules;
 use crate::kernel::read::FlowRecord;
 use crate::plan::flows::{Standing, standing};
@@ -285,14 +285,7 @@ fn parent(stat: &str) -> Option<u32> {
 }
 
 fn is_own(tables: &TableSpec, slot: u16, address: IpAddr) -> bool {
-    fn holds<A: IpAddress>(spec: &AddressSpec<A>, slot: u16, address: A) -> bool {
-        let mut own = spec.own.iter().filter(|prefix| prefix.space == u32::from(slot));
-        own.any(|prefix| address.masked(prefix.length) == prefix.address)
-    }
-    match address {
-        IpAddr::V4(address) => holds(&tables.v4, slot, address),
-        IpAddr::V6(address) => holds(&tables.v6, slot, address),
-    }
+    tables.own_addresses(slot).any(|net| net.contains(&address))
 }
 
 #[cfg(test)]

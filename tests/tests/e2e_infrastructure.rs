@@ -244,6 +244,12 @@ fn addresses_follow_the_device() -> Result<()> {
     await_count(&sgctl, Ingress, "source_check", 2)?;
     send("10.77.2.99", "10.77.2.10")?;
     await_count(&sgctl, Ingress, "rule", 1)?;
+    // The file does not have the address; the tables do.
+    let explain = ["explain", "--interface", "server", "--from", "10.77.2.99", "--protocol", "47"];
+    let explained = sgctl.run(explain)?.ok()?;
+    ensure!(!explained.stderr.contains("warning"), "{}", explained.stderr);
+    let explained = sgctl.run(explain.iter().chain(&["--local", "10.77.2.77"]))?;
+    ensure!(explained.stderr.contains("10.77.2.77 is no address of"), "{}", explained.stderr);
 
     server.ns().ip("address add 10.77.2.98/24 dev eth0\naddress del fd77:2::10/64 dev eth0\n")?;
     let followed = sgctl.run(["status"])?.ok()?;

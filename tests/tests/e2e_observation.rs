@@ -330,6 +330,17 @@ fn replay_agrees_with_what_was_seen() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn events_of_an_interface_that_is_not_there() -> Result<()> {
+    let net = Net::pair()?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let output = scenario.sgctl("server", &["events", "--interface", "client"])?;
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("(there are: server)"), "{}", output.stderr);
+    scenario.sgctl("server", &["events", "--interface", "server"])?.ok()?;
+    Ok(())
+}
+
 /// What explain says is what sockets meet, and the rule it proposes does what it promises.
 #[test]
 fn explain_agrees_with_what_was_seen() -> Result<()> {

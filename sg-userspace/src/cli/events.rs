@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, StdoutLock, Write as _};
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::ValueEnum;
 use ipnet::IpNet;
 use sg_common::abi::EventKind;
@@ -90,6 +91,12 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     let paths = Paths::from_environment();
     super::follow_addresses(&paths);
     let live = Live::require(&paths)?;
+    if let Some(name) = &arguments.interface {
+        let attached: Vec<_> = live.tables.interfaces.values().map(|it| it.name.as_str()).collect();
+        if !attached.contains(&name.as_str()) {
+            bail!("no interface {name:?} is attached (there are: {})", attached.join(", "));
+        }
+    }
     let mut ring = EventStream::open(&paths)?;
     let before = stream::totals(&paths)?;
     let mut printer = Printer {

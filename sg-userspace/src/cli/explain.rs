@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use ipnet::IpNet;
 use serde::Serialize;
 use sg_common::wire::ip;
 use sg_common::{Direction, Verdict};
@@ -15,7 +16,7 @@ use crate::explain::{Near, near_rules, remedy};
 use crate::kernel::live::Live;
 use crate::kernel::{Paths, require_root};
 use crate::policy::Policy;
-use crate::policy::model::{Interface, Traffic};
+use crate::policy::model::Traffic;
 
 /// Say whether a packet would pass, and why
 ///
@@ -85,10 +86,12 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
             Some((vpc, interfaces.find(|one| one.name == arguments.interface)?))
         })
         .with_context(|| format!("the policy has no interface {:?}", arguments.interface))?;
-    let probe = probe(arguments, interface)?;
     let slot = tables.slot(&arguments.interface).with_context(|| {
         format!("{:?} is not attached; name the file with --policy", arguments.interface)
     })?;
+    // With `addresses: auto` the file does not have them.
+    let own: Vec<IpNet> = tables.own_addresses(slot).collect();
+    let probe = probe(arguments, &own)?;
     let answer = reach(&tables, slot, &probe)?;
     let dropped = answer.decision.verdict() == Verdict::Drop;
     let by_rules = dropped && answer.decision.reason == sg_common::Reason::NoRule;
@@ -127,24 +130,33 @@ fn judged_by(arguments: &Arguments, global: Global) -> anyhow::Result<(Policy, T
     Ok((file.policy, tables))
 }
 
-fn probe(arguments: &Arguments, interface: &Interface) -> anyhow::Result<Probe> {
+fn probe(arguments: &Arguments, own: &[IpNet]) -> anyhow::Result<Probe> {
     let (direction, remote) = match (arguments.from, arguments.to) {
         (Some(from), _) => (Direction::Ingress, from),
         (None, Some(to)) => (Direction::Egress, to),
         // clap asks for one of the two.
         (None, None) => bail!("name the other end with --from or --to"),
     };
-    let mut own = interface.addresses.iter().map(ipnet::IpNet::addr);
-    let local = arguments
-        .local
-        .or_else(|| own.find(|address| address.is_ipv4() == remote.is_ipv4()))
-        .with_context(|| {
-            format!(
-                "{:?} has no address of {remote}'s family; name one with --local",
-                interface.name
-            )
-        })?;
+    let interface = &arguments.interface;
+    let local = arguments.local.or_else(|| representative(own, remote)).with_context(|| {
+        format!("{interface:?} has no address of {remote}'s family; name one with --local")
+    })?;
+    if !own.iter().any(|net| net.contains(&local)) {
+        let have: Vec<_> = own.iter().map(ToString::to_string).collect();
+        let have = if have.is_empty() { "none".to_owned() } else { have.join(", ") };
+        log::warn!("{local} is no address of {interface:?} (it has: {have})");
+    }
     Ok(Probe::new(direction, local, remote, traffic(arguments, remote)?))
+}
+
+/// An address of the remote end's family, a link-local one last.
+fn representative(own: &[IpNet], remote: IpAddr) -> Option<IpAddr> {
+    let addresses = own.iter().map(IpNet::addr);
+    let of_family = addresses.filter(|address| address.is_ipv4() == remote.is_ipv4());
+    of_family.min_by_key(|address| match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    })
 }
 
 fn traffic(arguments: &Arguments, remote: IpAddr) -> anyhow::Result<Traffic> {

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Debug, Display, Formatter};
 use std::hash::Hash;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sg_common::abi::{AddressKey, HostKey, InterfaceVersion, PermitKey, VPC_BITS};
@@ -248,6 +249,11 @@ impl TableSpec {
         let mut interfaces = self.interfaces.iter();
         interfaces.find(|(_, spec)| spec.name == interface).map(|(&slot, _)| slot)
     }
+
+    /// The addresses of the interface in a slot, IPv4 first.
+    pub fn own_addresses(&self, slot: u16) -> impl Iterator<Item = IpNet> {
+        self.v4.own_of(slot).chain(self.v6.own_of(slot))
+    }
 }
 
 impl InterfaceSpec {
@@ -282,6 +288,15 @@ impl<A: IpAddress> Default for AddressSpec<A> {
 }
 
 impl<A: IpAddress> AddressSpec<A> {
+    fn own_of(&self, slot: u16) -> impl Iterator<Item = IpNet>
+    where
+        A: Into<IpAddr>,
+    {
+        let of_slot = self.own.iter().filter(move |prefix| prefix.space == u32::from(slot));
+        // Of a compiled prefix the length is never too long.
+        of_slot.filter_map(|prefix| IpNet::new(prefix.address.into(), prefix.length).ok())
+    }
+
     /// Keys of `hosts` as the kernel has them, with the numbers of the classes.
     pub fn host_keys(&self) -> impl Iterator<Item = (HostKey<A::Wire>, u32)> {
         let key = |vpc, address: A| HostKey { vpc, address: address.wire() };

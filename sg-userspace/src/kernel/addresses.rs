@@ -4,8 +4,6 @@
 //! comes next looks: `attach` compiles with the addresses of that moment, and [`follow`] commits what has
 //! changed since, as any change of policy is committed.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::commit::Planned;
@@ -14,7 +12,7 @@ use super::session::open_live;
 use super::transaction::commit;
 use super::wanted::tables_for;
 use super::{Device, KernelError, Lock, Paths};
-use crate::compile::{AddressSpec, IpAddress, Surroundings, TableSpec};
+use crate::compile::{Surroundings, TableSpec};
 use crate::policy::model::Interface;
 
 /// Adds what the attached devices have to what the compiler is told.
@@ -40,16 +38,7 @@ fn open(attached: &AttachedDevice) -> Option<Device> {
 /// What the tables say: of a device that cannot be asked from here, that is all there is.
 fn known(live: &Live, interface: &str) -> Vec<IpNet> {
     let Some(slot) = live.tables.slot(interface) else { return Vec::new() };
-    own(&live.tables.v4, slot).chain(own(&live.tables.v6, slot)).collect()
-}
-
-fn own<A: IpAddress + Into<IpAddr>>(
-    spec: &AddressSpec<A>,
-    slot: u16,
-) -> impl Iterator<Item = IpNet> {
-    let of_slot = spec.own.iter().filter(move |prefix| prefix.space == u32::from(slot));
-    // Of a compiled prefix the length is never too long.
-    of_slot.filter_map(|prefix| IpNet::new(prefix.address.into(), prefix.length).ok())
+    live.tables.own_addresses(slot).collect()
 }
 
 /// Commits what has changed of the addresses of interfaces with `addresses: auto`, and names those. Nothing is
@@ -89,9 +78,8 @@ fn changed(live: &Live) -> Result<Option<(Vec<String>, TableSpec)>, KernelError>
 
 /// Names of interfaces that have other addresses now.
 fn moved(old: &TableSpec, new: &TableSpec) -> Vec<String> {
-    let addresses = |tables: &TableSpec, slot: u16| -> Vec<IpNet> {
-        own(&tables.v4, slot).chain(own(&tables.v6, slot)).collect()
-    };
+    let addresses =
+        |tables: &TableSpec, slot: u16| -> Vec<IpNet> { tables.own_addresses(slot).collect() };
     let differs = |slot: u16| addresses(old, slot) != addresses(new, slot);
     let changed = new.interfaces.iter().filter(|(slot, _)| differs(**slot));
     changed.map(|(_, spec)| spec.name.clone()).collect()
