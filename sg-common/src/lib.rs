@@ -39,4 +39,4 @@ pub use permit::permitted;
 pub use tables::{AddressTables, Attachment, ClockHand, Side, TableError, Tables};
 pub use verdict::{Decision, Direction, Reason, Verdict};
 pub use wire::transport::Transport;
-pub use work::Scratch;
+pub use work::{Scratch, Seen};

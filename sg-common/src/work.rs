@@ -16,6 +16,63 @@ pub struct Scratch {
     pub(crate) v6: Work<V6>,
 }
 
+/// What could be read of a packet, for a trace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// 4 or 6; 0 where nothing of an IP header could be read.
+    pub family: u8,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// As [`Address::widen`] has it.
+    pub source: [u32; 4],
+    /// The same.
+    pub destination: [u32; 4],
+    /// 0 where there is none.
+    pub source_port: u16,
+    /// 0 where there is none.
+    pub destination_port: u16,
+}
+
+impl Scratch {
+    /// Forgets the packet that was judged last, so that [`Self::seen`] tells of the next alone.
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        self.v4.known = Known::Nothing;
+        self.v6.known = Known::Nothing;
+    }
+
+    /// What could be read of the packet that was judged since [`Self::forget`].
+    #[inline(always)]
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        if matches!(self.v4.known, Known::Nothing) { self.v6.seen() } else { self.v4.seen() }
+    }
+}
+
+impl<A: Address> Work<A> {
+    #[inline(always)]
+    fn seen(&self) -> Seen {
+        if matches!(self.known, Known::Nothing) {
+            return Seen::default();
+        }
+        let (source_port, destination_port) = match &self.transport {
+            Transport::Tcp(segment) => (segment.source.get(), segment.destination.get()),
+            Transport::Udp(source, destination) => (source.get(), destination.get()),
+            Transport::Sctp(head) => (head.source.get(), head.destination.get()),
+            Transport::Icmp(_) | Transport::Other => (0, 0),
+        };
+        let has_ports = matches!(self.known, Known::Transport);
+        Seen {
+            family: A::FAMILY.number(),
+            protocol: self.header.protocol,
+            source: self.header.source.widen(),
+            destination: self.header.destination.widen(),
+            source_port: if has_ports { source_port } else { 0 },
+            destination_port: if has_ports { destination_port } else { 0 },
+        }
+    }
+}
+
 /// How much of a packet could be read; what lies beyond is another packet's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Known {

@@ -20,7 +20,9 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use aya_log_ebpf::info;
-use sg_common::{Context, Decision, Direction, LinkLayer, Packet, Verdict, adopt, decide, forget};
+use sg_common::{
+    Context, Decision, Direction, LinkLayer, Packet, Scratch, Seen, Verdict, adopt, decide, forget,
+};
 
 use crate::packet::{TcPacket, XdpPacket};
 use crate::tables::KernelTables;
@@ -74,12 +76,15 @@ fn judge<C: EbpfContext, P: Packet>(ctx: &C, packet: &P, direction: Direction) -
     let link = if globals::link_is_ip() { LinkLayer::Ip } else { LinkLayer::Ethernet };
     let context = Context { direction, link, now: stream::now() };
     let Some(scratch) = tables::scratch() else { return Verdict::Drop };
+    if globals::trace() {
+        scratch.forget();
+    }
     let decision = decide(packet, &KernelTables, &context, scratch);
     if globals::replay() {
         stream::leave_decision(decision);
     }
     if globals::trace() {
-        trace(ctx, direction, decision);
+        trace(ctx, direction, decision, scratch);
     }
     if globals::audit() { Verdict::Allow } else { decision.verdict() }
 }
@@ -87,14 +92,32 @@ fn judge<C: EbpfContext, P: Packet>(ctx: &C, packet: &P, direction: Direction) -
 /// One line a packet. The branch to it hangs on a read-only global, so that the verifier removes it from
 /// programs that are loaded without `--trace`.
 #[inline(never)]
-fn trace<C: EbpfContext>(ctx: &C, direction: Direction, decision: Decision) {
+fn trace<C: EbpfContext>(ctx: &C, direction: Direction, decision: Decision, scratch: &Scratch) {
+    let Seen { family, protocol, source: [s0, s1, s2, s3], destination: [d0, d1, d2, d3], .. } =
+        scratch.seen();
+    let Seen { source_port, destination_port, .. } = scratch.seen();
+    // Words of addresses as they stand in memory; whoever reads the line knows.
     info!(
         ctx,
-        "slot={} direction={} reason={} rule={}",
+        "slot={} direction={} reason={} rule={} protocol={}/{} source={}/{}/{}/{}/{}/{} destination={}/{}/{}/{}/{}/{}",
         globals::slot(),
         direction as u8,
         decision.reason as u8,
-        decision.rule
+        decision.rule,
+        family,
+        protocol,
+        family,
+        s0,
+        s1,
+        s2,
+        s3,
+        source_port,
+        family,
+        d0,
+        d1,
+        d2,
+        d3,
+        destination_port
     );
 }
 

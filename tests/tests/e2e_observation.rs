@@ -209,7 +209,8 @@ fn trace_tells_every_packet() -> Result<()> {
         scenario.expect(&[("client", "server", Tcp(port), outcome)])?;
         for reason in reasons {
             let found = reader.wait_for_line(LONG, |line| {
-                line.starts_with("trace to-server server ") && line.contains(reason)
+                let is_told = line.contains(reason) && line.contains("10.77.2.10");
+                line.starts_with("trace to-server server ") && is_told
             });
             assert!(found.is_some(), "no {reason}");
         }

@@ -11,7 +11,7 @@ use tests::case::check::Folders;
 type Bounds = &'static [(&'static str, u32)];
 
 /// Devices, and the most instructions that each of their programs may cost: about a quarter above what was
-/// seen with a trace (behind each; without, 6000 less; Linux 6.18).
+/// seen with a trace (behind each; without, 14 000 less; Linux 6.18).
 const BOUNDS: [(LinkLayer, Side, Bounds); 4] = [
     (
         LinkLayer::Ethernet,

@@ -169,12 +169,23 @@ fn filters_look_at_both_ends() {
 
 #[test]
 fn traces_are_put_in_words() {
+    let with_ends = format!(
+        "slot=3 direction=0 reason={} rule=0 protocol=4/6 source=4/{}/0/0/0/443 destination=4/{}/0/0/0/0",
+        Reason::Flow as u8,
+        word([198, 51, 100, 7]),
+        word([10, 0, 0, 5]),
+    );
     for (line, words) in [
         (
             "slot=3 direction=0 reason=2 rule=7",
             "web ingress allow rule (group web ingress tcp/80 from 0.0.0.0/0)",
         ),
         ("slot=4 direction=1 reason=16 rule=0", "slot 4 egress drop no_rule rule=0"),
+        (&*with_ends, "web ingress allow flow rule=0 tcp 198.51.100.7:443 -> 10.0.0.5"),
+        (
+            "slot=3 direction=0 reason=16 rule=0 protocol=0/0 source=0/0/0/0/0/0 destination=0/0/0/0/0/0",
+            "web ingress drop no_rule rule=0",
+        ),
         ("something else=1", "something else=1"),
     ] {
         assert_eq!(trace_line(line, &names()), words);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use sg_common::abi::EventKind;
 use sg_common::{Direction, Reason};
 
-use super::{Names, Record};
+use super::{Names, Record, protocol_name};
 
 impl Display for Record {
     /// `12:03:04.123 drop ingress web tcp 198.51.100.7:51234 -> 10.0.0.5:22 no_rule 60 B`
@@ -74,11 +74,12 @@ impl Display for End {
     }
 }
 
-/// A trace line of the programs, `slot=0 direction=1 reason=2 rule=7`, in words.
+/// A trace line of the programs, `slot=0 direction=1 reason=2 rule=7 protocol=6 source=4/...`, in words.
 #[must_use]
 pub fn trace_line(line: &str, names: &Names) -> String {
     let word = |pair: &str| trace_word(pair, names).unwrap_or_else(|| pair.to_owned());
-    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    let words: Vec<_> = line.split(' ').map(word).filter(|word| !word.is_empty()).collect();
+    words.join(" ")
 }
 
 fn trace_word(pair: &str, names: &Names) -> Option<String> {
@@ -96,7 +97,24 @@ fn trace_word(pair: &str, names: &Names) -> Option<String> {
             let reason = Reason::from_number(number.parse().ok()?)?;
             Some(format!("{} {}", reason.verdict().name(), reason.name()))
         }
+        "protocol" => match number.split_once('/')? {
+            ("0", _not_ip) => Some(String::new()),
+            (_family, protocol) => Some(protocol_name(protocol.parse().ok()?)),
+        },
+        "source" | "destination" => trace_end(key, number),
         "rule" => names.rule(number.parse().ok()?).map(|rule| format!("({rule})")),
         _ => None,
     }
+}
+
+/// `-> 10.0.0.5:22`, from the numbers of family, address and port; nothing where there is no address.
+fn trace_end(key: &str, numbers: &str) -> Option<String> {
+    let numbers: Vec<u32> = numbers.split('/').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let &[family, a, b, c, d, port] = numbers.as_slice() else { return None };
+    let Some(address) = super::address(family.try_into().ok()?, [a, b, c, d]) else {
+        return Some(String::new());
+    };
+    let port = u16::try_from(port).ok().filter(|&port| port != 0);
+    let end = End(address, port);
+    Some(if key == "destination" { format!("-> {end}") } else { end.to_string() })
 }
