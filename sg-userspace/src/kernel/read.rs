@@ -158,7 +158,8 @@ where
     Ok(())
 }
 
-fn record<A: Address>(
+/// A flow's entry as a record, whatever table it was in.
+pub fn record<A: Address>(
     key: &FlowKey<A>,
     flow: &Flow,
     established: bool,
