@@ -84,8 +84,9 @@ fn while_denied_come<T>(net: &Net, work: impl FnOnce(&AtomicU64) -> Result<T>) -
     thread::scope(|scope| {
         let flood = scope.spawn(|| -> Result<()> {
             let client = net.host("client");
-            let clients = [net.host("server").socket_v4(DENIED), net.host("server").socket_v6(DENIED)]
-                .map(|to| udp::Client::open(client.ns(), None, to));
+            let clients =
+                [net.host("server").socket_v4(DENIED), net.host("server").socket_v6(DENIED)]
+                    .map(|to| udp::Client::open(client.ns(), None, to));
             let [v4, v6] = clients;
             let (v4, v6) = (v4?, v6?);
             while !stop.load(Ordering::Relaxed) {
@@ -169,7 +170,9 @@ fn check_recreated(options: &[&str]) -> Result<()> {
         let window = made.elapsed();
         ensure!(again["protected"] == true, "{again}");
         let passed = denied_so_far(server)?;
-        println!("{options:?}: re-created and attached again in {window:?}, {passed} denied packets passed");
+        println!(
+            "{options:?}: re-created and attached again in {window:?}, {passed} denied packets passed"
+        );
         wait_for_more(sent, 200)?;
         ensure!(denied_so_far(server)? == passed, "denied packets pass the device attached again");
         Ok(())

@@ -46,7 +46,7 @@ pub(super) fn before_attach(
     let Some(session) = Session::from_environment() else { return Ok(()) };
     let live = Live::read(paths)?;
     let here = Device::namespace_here();
-    let is_new = |device: &str| !live.as_ref().is_some_and(|it| it.device(device, here).is_some());
+    let is_new = |device: &str| live.as_ref().is_none_or(|it| it.device(device, here).is_none());
     let mut policy: Policy = request.policy.clone();
     let mut surroundings = Surroundings::default();
     let mut ways = Vec::new();

@@ -74,6 +74,7 @@ fn flow(spec: &TableSpec) -> FlowRecord {
         epoch: spec.interfaces[&slot].version.epoch,
         rule_port: 22,
         has_ports: true,
+        kind: 0,
     }
 }
 

@@ -252,6 +252,8 @@ vpcs:
             expires_in: 30,
             adopted: false,
             untracked: false,
+            epoch: 0,
+            rule_port: 80,
             has_ports: true,
             kind: 0,
         }
