@@ -3,6 +3,9 @@
 //! A row is a line of [`ROWS`] and a function that returns what it [`Measured`]. `cargo xtask soak` runs them in that
 //! order and prints one table; a short run of some is a test too.
 
+mod change;
+mod full;
+mod policies;
 pub(crate) mod streams;
 mod upgrade;
 
@@ -53,6 +56,18 @@ impl Row {
 
 /// Every row, in the order in which they are run.
 pub const ROWS: &[Row] = &[
+    Row {
+        name: "apply killed",
+        must: "exactly the old or the new policy, and which",
+        run: change::kill,
+    },
+    Row { name: "two applies race", must: "one order or the other, and which", run: change::race },
+    Row { name: "tables full", must: "exit 1, old policy whole", run: full::full },
+    Row {
+        name: "unconfirmed",
+        must: "back within a second of the deadline",
+        run: change::unconfirmed,
+    },
     Row { name: "upgrade, TCX", must: streams::EXACT, run: upgrade::tcx },
     Row { name: "upgrade, clsact", must: streams::EXACT, run: upgrade::clsact },
     Row { name: "upgrade, native XDP", must: streams::EXACT, run: upgrade::xdp },
