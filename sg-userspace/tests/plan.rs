@@ -139,6 +139,28 @@ fn a_rule_goes_that_another_covers() {
 }
 
 #[test]
+fn a_rule_that_goes_by_itself() {
+    let with = |expires: &str| {
+        format!("{RULES}          - {{type: ssh, from: 10.0.0.8/32, expires: \"{expires}\"}}\n")
+    };
+    let added =
+        "+ rule: group backend ingress tcp/22 from 10.0.0.8/32: expires: 2030-01-02T03:04:05Z";
+    says(
+        &[(RULES, &with("2030-01-02T03:04:05Z"))],
+        &[added, "+ opens ingress tcp/22 from 10.0.0.8/32 on backend-1, backend-2"],
+        "+1 rule, opens 1",
+    );
+    let until = "from: {group: alb}, description: web, expires: \"2030-01-02T03:04:05Z\"}";
+    says(
+        &[("from: {group: alb}}", until)],
+        &[
+            "~ rule: group backend ingress tcp/8080 from group alb: description: \"\" -> \"web\"; expires: never -> 2030-01-02T03:04:05Z",
+        ],
+        "1 rule reworded",
+    );
+}
+
+#[test]
 fn a_member_joins_and_another_leaves() {
     says(
         &[

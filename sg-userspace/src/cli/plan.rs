@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -69,20 +70,25 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     let file = policy_file::open(&arguments.file, global)?;
     require_root("read the policy in force")?;
     let paths = Paths::from_environment();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let (policy, expired) = file.policy.without_expired(now);
+    for rule in expired {
+        log::warn!("left out, its time is over: {rule}");
+    }
     let live = Live::read(&paths)?;
     let (plan, mut effects) = match &live {
-        Some(live) => of_attached(&paths, live, &file.policy)?,
-        None => of_nothing(&file.policy)?,
+        Some(live) => of_attached(&paths, live, &policy)?,
+        None => of_nothing(&policy)?,
     };
-    let addresses = policy_file::device_addresses(&file.policy, &Default::default());
-    let results = policy_file::test(&file.policy, &addresses)?;
-    let failed = test_report::tell_failures(&file.policy, &arguments.file, &results);
+    let addresses = policy_file::device_addresses(&policy, &Default::default());
+    let results = policy_file::test(&policy, &addresses)?;
+    let failed = test_report::tell_failures(&policy, &arguments.file, &results);
     if failed > 0 {
         let tests = output::count(failed, "test");
         effects.refused.push(format!("{tests} of {} would fail", arguments.file.display()));
     }
     if global.output == Format::Json {
-        let tests = results.iter().map(|result| TestReport::new(&file.policy, result));
+        let tests = results.iter().map(|result| TestReport::new(&policy, result));
         output::print_json(&Report {
             attached: live.is_some(),
             summary: plan.summary(),

@@ -8,7 +8,9 @@ use std::hash::Hash;
 use serde::Serialize;
 use sg_common::Direction;
 
-use super::details::{described, difference, interface, list, member, settings};
+use super::details::{
+    described, difference, instant, interface, list, member, rule_details, settings,
+};
 use super::view::{OriginKey, PeerKey, RuleKey};
 use crate::compile::{Everybody, Origin, PeerName, RuleIdentity, RuleInfo};
 use crate::policy::Policy;
@@ -203,7 +205,9 @@ impl<'p> Changes<'p> {
             match (before, after) {
                 (None, Some((key, rule))) => {
                     self.rules[0].push(*key);
-                    self.push(Kind::Added, What::Rule, vpc, in_words(key, rule), Vec::new());
+                    let details = rule.expires.map(|at| format!("expires: {}", instant(at)));
+                    let details = details.into_iter().collect();
+                    self.push(Kind::Added, What::Rule, vpc, in_words(key, rule), details);
                 }
                 (Some((key, rule)), None) => {
                     self.rules[1].push(*key);
@@ -211,8 +215,8 @@ impl<'p> Changes<'p> {
                 }
                 (Some((_, before)), Some((key, after))) => {
                     self.kept += 1;
-                    if before.description != after.description {
-                        let details = described(&before.description, &after.description);
+                    let details = rule_details(before, after);
+                    if !details.is_empty() {
                         self.push(Kind::Changed, What::Rule, vpc, key.to_string(), details);
                     }
                 }

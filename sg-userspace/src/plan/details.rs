@@ -3,10 +3,12 @@
 use std::fmt::Display;
 use std::hash::Hash;
 
+use jiff::Timestamp;
+
 use super::changes::matched;
 use crate::policy::Policy;
 use crate::policy::model::{
-    ConnectionTracking, Dialect, Infrastructure, Interface, LiveFlows, PrefixList, Side, Vpc,
+    ConnectionTracking, Dialect, Infrastructure, Interface, LiveFlows, PrefixList, Rule, Side, Vpc,
 };
 
 /// The settings of a policy, always in this order.
@@ -126,6 +128,25 @@ fn size(entries: Option<usize>) -> String {
 
 fn text(name: &str, before: impl Display, after: impl Display) -> String {
     format!("{name}: {before} -> {after}")
+}
+
+/// What differs between two rules that are the same but for it.
+pub(super) fn rule_details(old: &Rule, new: &Rule) -> Vec<String> {
+    let mut details = Vec::new();
+    if old.description != new.description {
+        details = described(&old.description, &new.description);
+    }
+    if old.expires != new.expires {
+        let told = |expires: Option<u64>| expires.map_or("never".to_owned(), instant);
+        details.push(text("expires", told(old.expires), told(new.expires)));
+    }
+    details
+}
+
+/// Seconds since 1970 as policy files write them.
+pub(super) fn instant(seconds: u64) -> String {
+    let instant = i64::try_from(seconds).ok().and_then(|it| Timestamp::from_second(it).ok());
+    instant.map_or_else(|| format!("{seconds} s after 1970"), |instant| instant.to_string())
 }
 
 pub(super) fn described(before: &str, after: &str) -> Vec<String> {

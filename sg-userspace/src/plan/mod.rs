@@ -159,7 +159,7 @@ impl Plan {
         }
         let texts = rules(Kind::Changed);
         if texts > 0 {
-            parts.push(format!("{texts} description{}", if texts == 1 { "" } else { "s" }));
+            parts.push(format!("{texts} rule{} reworded", if texts == 1 { "" } else { "s" }));
         }
         for (verb, lines) in [("opens", &self.opens), ("closes", &self.closes)] {
             if !lines.is_empty() {
