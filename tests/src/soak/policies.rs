@@ -55,7 +55,7 @@ pub(crate) fn with(number: u16, extras: &Extras) -> String {
     let Extras { groups, rules, interfaces, own } = extras;
     let port = |rule: u16| number * 1000 + rule;
     let mut text = format!(
-        r#"quotas: {{rules_per_direction: 500, rules_per_interface: 1000}}
+        r#"quotas: {{rules_per_direction: 500, rules_per_interface: 5000}}
 vpcs:
   - name: lab
     cidrs: [10.77.0.0/16, "fd77::/16"]
