@@ -48,7 +48,9 @@ struct Watch(Running);
 
 impl Watch {
     fn start(sgctl: &Sgctl<'_>) -> Result<Self> {
-        Ok(Self(sgctl.start(["watch-devices", "-o", "json"])?))
+        let watch = Self(sgctl.start(["watch-devices", "-o", "json"])?);
+        watch.wait("watching", "")?;
+        Ok(watch)
     }
 
     /// Waits for an event of this kind whose words hold these.
@@ -385,19 +387,57 @@ fn addresses_are_followed() -> Result<()> {
     sgctl.run(["attach".as_ref(), "--policy".as_ref(), path.as_os_str()])?.ok()?;
     let watch = Watch::start(&sgctl)?;
     let to = |last: u8| std::net::SocketAddr::from(([10, 77, 2, last], ALLOWED));
-    // It listens when it has printed something, or answered to something.
-    let mut last = 50;
-    loop {
-        ensure!(last < 100, "the watcher does not follow");
-        server.ip(&format!("address add 10.77.2.{last}/24 dev eth0\n"))?;
-        let told = watch.0.wait_for_line(Duration::from_secs(2), |line| line.contains("addresses"));
-        if told.is_some() {
-            break;
-        }
-        last += 1;
-    }
+    let last = 50;
+    server.ip(&format!("address add 10.77.2.{last}/24 dev eth0\n"))?;
+    watch.wait("addresses", "followed")?;
     let _server = udp::Server::start(server, to(last))?;
     let seen = udp::request(net.host("client").ns(), None, to(last), LONG)?;
     ensure!(seen == Connected, "{seen:?}");
+    Ok(())
+}
+
+/// What status and attach say of devices that are not as the policy has them.
+#[test]
+fn wrong_sides_and_unattached_devices_are_told() -> Result<()> {
+    let net = Net::pair()?;
+    let sgctl = Sgctl::new(net.wire())?;
+    let policy = sgctl.policy("two.yaml", lab::two()?.text())?;
+    let policy = policy.to_str().context("a path in UTF-8")?;
+    let right = sgctl.run(["attach", "to-server", "--policy", policy])?.ok()?;
+    ensure!(!right.stderr.contains("--side"), "{right:?}");
+    let status = sgctl.run(["status"])?.ok()?;
+    ensure!(status.stderr.contains("to-client is interface client's device"), "{status:?}");
+    ensure!(status.stdout.contains("10.77.2.10, fd77:2::10"), "{status:?}");
+    let addresses = sgctl.json(&["status"])?["interfaces"][0]["addresses"].clone();
+    ensure!(addresses == serde_json::json!(["10.77.2.10", "fd77:2::10"]), "{addresses}");
+    let wrong = sgctl.run(["attach", "to-client", "--side", "host"])?.ok()?;
+    ensure!(wrong.stderr.contains("it is --side workload"), "{wrong:?}");
+    let status = sgctl.run(["status"])?.ok()?;
+    ensure!(!status.stderr.contains("is not attached"), "{status:?}");
+
+    let server = Sgctl::new(net.host("server").ns())?;
+    let policy = server.policy("one.yaml", lab::ONE)?;
+    let policy = policy.to_str().context("a path in UTF-8")?;
+    let args = ["attach", DEVICE, "--interface", "server", "--policy", policy, "--side"];
+    let wrong = server.run(args.iter().chain(&["workload"]))?.ok()?;
+    ensure!(wrong.stderr.contains("is it --side host?"), "{wrong:?}");
+    server.run(["detach", DEVICE])?.ok()?;
+    let right = server.run(args.iter().chain(&["host"]))?.ok()?;
+    ensure!(!right.stderr.contains("--side"), "{right:?}");
+    Ok(())
+}
+
+/// An interface whose addresses nobody here knows is not worked out in silence.
+#[test]
+fn unknown_addresses_are_told() -> Result<()> {
+    let net = Net::pair()?;
+    let sgctl = Sgctl::new(net.wire())?;
+    let text = lab::ONE.replace("addresses: [10.77.2.10, \"fd77:2::10\"]", "addresses: auto");
+    let text = text.replace("device: to-server, side: workload", "device: nowhere0");
+    let policy = sgctl.policy("auto.yaml", &text)?;
+    let policy = policy.to_str().context("a path in UTF-8")?;
+    let exported = sgctl.run(["export", "nft", "--policy", policy])?;
+    let warning = "interface server has `addresses: auto` and has no device here";
+    ensure!(exported.stderr.contains(warning), "{exported:?}");
     Ok(())
 }

@@ -154,6 +154,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     }
     let new: Vec<_> =
         fitted.iter().filter(|one| one.is_new).map(|one| one.device.clone()).collect();
+    warn_of_sides(&asked.policy, &fitted);
     adoption::tell(&new, arguments.grace);
     if new.is_empty() && !arguments.grace.is_zero() {
         log::warn!("--grace is for devices that were not attached before; it is ignored");
@@ -199,6 +200,15 @@ impl Asked {
             bail!("tests of {} fail; nothing was attached", path.display());
         }
         Ok(())
+    }
+}
+
+fn warn_of_sides(policy: &Policy, fitted: &[Fitted]) {
+    for Fitted { device, .. } in fitted {
+        let interface = policy_file::interfaces(policy).find(|one| one.name == device.interface);
+        if let (Some(interface), Ok(found)) = (interface, Device::open(&device.device)) {
+            policy_file::warn_of_side(interface, &found, device.instance.workload);
+        }
     }
 }
 

@@ -77,6 +77,7 @@ fn nft(arguments: &NftArguments, global: Global) -> anyhow::Result<Exit> {
         (target.interface.as_str(), target.devices.iter().map(String::as_str).collect())
     });
     let addresses = policy_file::device_addresses(&policy, &devices.collect());
+    policy_file::warn_without_addresses(&policy, &addresses);
     let surroundings = Surroundings { addresses, ..Surroundings::default() };
     let name = arguments.policy.file_name().map(|name| name.to_string_lossy().into_owned());
     let source = name.context("the policy has no file name")?;

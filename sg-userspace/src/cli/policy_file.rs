@@ -55,6 +55,39 @@ pub(super) fn device_addresses(
         .collect()
 }
 
+/// Says which interfaces with `addresses: auto` have none: what is worked out for them holds for no address.
+pub(super) fn warn_without_addresses(policy: &Policy, found: &BTreeMap<String, Vec<IpNet>>) {
+    let without = |one: &&Interface| one.auto_addresses && !found.contains_key(&one.name);
+    for Interface { name, devices, .. } in interfaces(policy).filter(without) {
+        let devices = match &devices[..] {
+            [] => "names no device".to_owned(),
+            devices => {
+                format!("has no device here with addresses (it names {})", devices.join(", "))
+            }
+        };
+        log::warn!(
+            "interface {name} has `addresses: auto` and {devices}: it is taken to have no address"
+        );
+    }
+}
+
+/// Says where a device does not look like the side that it is attached on.
+pub(super) fn warn_of_side(interface: &Interface, device: &Device, is_workload: bool) {
+    let Ok(on_device) = device.addresses() else { return };
+    let has = |own: &IpNet| on_device.iter().any(|found| own.contains(&found.addr()));
+    let is_its_own = interface.addresses.iter().any(has);
+    let (device, name) = (&device.name, &interface.name);
+    if is_workload && is_its_own {
+        log::warn!(
+            "{device} itself has an address of interface {name}, so it looks like the protected host's own device: is it --side host?"
+        );
+    } else if !is_workload && !is_its_own && !interface.auto_addresses {
+        log::warn!(
+            "{device} has no address of interface {name}: if it is the host's end of a workload's veth or tap, it is --side workload; as it is, everything is judged the other way round"
+        );
+    }
+}
+
 /// The interfaces of every VPC.
 pub(super) fn interfaces(policy: &Policy) -> impl Iterator<Item = &Interface> {
     policy.vpcs.iter().flat_map(|vpc| &vpc.interfaces)

@@ -129,6 +129,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     let file = policy_file::open(&arguments.policy, global)?;
     let mut surroundings = Surroundings::of([arguments.interface.as_str()]);
     surroundings.addresses = policy_file::device_addresses(&file.policy, &BTreeMap::new());
+    policy_file::warn_without_addresses(&file.policy, &surroundings.addresses);
     let tables = compile(&file.policy, &surroundings, None)?;
     let slot = tables
         .slot(&arguments.interface)

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sg_common::abi::INTERFACE_FLAGS;
 
-use super::{Exit, Format, Global, output};
+use super::{Exit, Format, Global, output, policy_file};
 use crate::compile::{InterfaceSpec, Origin, TableSpec};
 use crate::kernel::adopt::Adoption;
 use crate::kernel::live::{AttachedDevice, Live};
@@ -11,7 +11,7 @@ use crate::kernel::read::{self, FlowRecord, HookStatus, ReasonCount, TableFill};
 use crate::kernel::sight::look;
 use crate::kernel::stream::{self, StreamTotals};
 use crate::kernel::versions::{self, OtherVersion};
-use crate::kernel::{Device, KernelError, Paths, keeper, require_root};
+use crate::kernel::{self, Device, KernelError, Paths, keeper, require_root};
 
 /// Show what is attached, its counters and table fill
 #[derive(Debug, clap::Args)]
@@ -82,6 +82,8 @@ struct InterfaceStatus {
     interface: String,
     /// Its VPC.
     vpc: String,
+    /// Its addresses, as the policy in force has them.
+    addresses: Vec<String>,
     /// Its groups.
     groups: Vec<String>,
     /// The infrastructure entries, and whether each is on.
@@ -144,6 +146,7 @@ fn read_status(paths: &Paths) -> Result<Status, KernelError> {
     let events = stream::totals(paths)?;
     let mut warnings: Vec<_> = foreign.chain(warnings(&devices, &tables, events)).collect();
     warnings.extend(waiting(paths, &live));
+    warnings.extend(unattached(&live));
     Ok(Status {
         warnings,
         other_versions,
@@ -211,6 +214,7 @@ fn interfaces(paths: &Paths, live: &Live) -> Result<Vec<InterfaceStatus>, Kernel
             Ok(InterfaceStatus {
                 interface: spec.name.clone(),
                 vpc: spec.vpc_name.clone(),
+                addresses: addresses(live, &spec.name),
                 groups: spec.groups.clone(),
                 infrastructure: infrastructure(&live.tables, spec),
                 source_dest_check: has_flag(spec, INFRASTRUCTURE_FLAGS),
@@ -221,6 +225,41 @@ fn interfaces(paths: &Paths, live: &Live) -> Result<Vec<InterfaceStatus>, Kernel
             })
         })
         .collect()
+}
+
+/// Single ones without the length of their prefix.
+fn addresses(live: &Live, interface: &str) -> Vec<String> {
+    let text = |one: ipnet::IpNet| {
+        if one.prefix_len() == one.max_prefix_len() {
+            one.addr().to_string()
+        } else {
+            one.to_string()
+        }
+    };
+    let mut found: Vec<_> =
+        kernel::addresses::known(live, interface).into_iter().map(text).collect();
+    found.dedup();
+    found
+}
+
+/// Devices that the policy in force names and that are here, without programs.
+fn unattached(live: &Live) -> Vec<String> {
+    let Ok(loaded) = crate::policy::load(&live.source.path, &live.source.text) else {
+        return Vec::new();
+    };
+    let here = Device::namespace_here();
+    let mut found = Vec::new();
+    for interface in policy_file::interfaces(&loaded.policy) {
+        for device in &interface.devices {
+            if live.device(device, here).is_none() && Device::open(device).is_ok() {
+                found.push(format!(
+                    "{device} is interface {}'s device in the policy and is not attached: nothing is filtered there; `sgctl attach {device}`",
+                    interface.name
+                ));
+            }
+        }
+    }
+    found
 }
 
 fn established(flows: &[FlowRecord], slot: u16, v4: bool) -> usize {
@@ -352,9 +391,14 @@ fn interface_text(interface: &InterfaceStatus) -> String {
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     };
     let mut text = format!(
-        "interface {} in VPC {}: groups {}; source check {}\n",
+        "interface {} in VPC {}: {}; groups {}; source check {}\n",
         interface.interface,
         interface.vpc,
+        if interface.addresses.is_empty() {
+            "no address".to_owned()
+        } else {
+            interface.addresses.join(", ")
+        },
         interface.groups.join(", "),
         if interface.source_dest_check { "on" } else { "off" },
     );

@@ -36,7 +36,8 @@ fn open(attached: &AttachedDevice) -> Option<Device> {
 }
 
 /// What the tables say: of a device that cannot be asked from here, that is all there is.
-fn known(live: &Live, interface: &str) -> Vec<IpNet> {
+#[must_use]
+pub fn known(live: &Live, interface: &str) -> Vec<IpNet> {
     let Some(slot) = live.tables.slot(interface) else { return Vec::new() };
     live.tables.own_addresses(slot).collect()
 }

@@ -17,8 +17,6 @@ pub struct Device {
     pub index: u32,
     /// Inode of its network namespace: name and index are unique only there.
     pub namespace: u64,
-    /// Its hardware address, where it has one.
-    pub mac: Option<[u8; 6]>,
     /// What its packets begin with.
     pub link: LinkLayer,
     /// Its driver's name, where it has one.
@@ -50,14 +48,13 @@ impl Device {
                 .unwrap_or_default(),
         };
         let index = nix::net::if_::if_nametoindex(name).map_err(|_unknown| no_device())?;
-        let (kind, mac) = hardware(name).map_err(|_unknown| no_device())?;
+        let kind = hardware_type(name).map_err(|_unknown| no_device())?;
         let link =
             link_layer(kind).ok_or(KernelError::LinkLayer { name: name.to_owned(), kind })?;
         Ok(Self {
             name: name.to_owned(),
             index,
             namespace: Self::namespace_here(),
-            mac: matches!(link, LinkLayer::Ethernet).then_some(mac).filter(|mac| *mac != [0; 6]),
             link,
             driver: driver(name),
         })
@@ -142,14 +139,11 @@ fn link_layer(kind: u16) -> Option<LinkLayer> {
     }
 }
 
-/// Hardware type, and the address as Ethernet has it.
-fn hardware(name: &str) -> std::io::Result<(u16, [u8; 6])> {
+fn hardware_type(name: &str) -> std::io::Result<u16> {
     let mut request = request(name)?;
     ioctl(libc::SIOCGIFHWADDR, &mut request)?;
     // SAFETY: the call has filled this member of the union.
-    let address = unsafe { request.ifr_ifru.ifru_hwaddr };
-    let mac = std::array::from_fn(|at| address.sa_data[at].cast_unsigned());
-    Ok((address.sa_family, mac))
+    Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
 }
 
 fn driver(name: &str) -> Option<String> {

@@ -8,9 +8,12 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::LinkAttribute;
 
 use super::{Device, namespace};
 
@@ -18,6 +21,8 @@ use super::{Device, namespace};
 const GROUPS: [u32; 4] = [1, 4, 5, 9];
 /// `RTM_NEWADDR` and `RTM_DELADDR`.
 const ADDRESS_MESSAGES: std::ops::RangeInclusive<u16> = 20..=21;
+/// `RTM_DELLINK`.
+const LINK_GONE: u16 = 17;
 /// More than one datagram of the kernel's holds.
 const DATAGRAM: usize = 64 << 10;
 
@@ -34,6 +39,21 @@ pub(super) struct Heard {
     pub(super) any: bool,
     /// Namespaces in which addresses may have changed.
     pub(super) addresses: Vec<u64>,
+    /// Devices that have gone to other namespaces.
+    pub(super) departures: Vec<Departure>,
+}
+
+/// A device that has been moved to another namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Departure {
+    /// Inode of the namespace that it was in.
+    pub(super) from: u64,
+    /// Its index there.
+    pub(super) index: u32,
+    /// By which number that namespace knows the new one.
+    pub(super) to: i32,
+    /// Its index in the new one.
+    pub(super) new_index: u32,
 }
 
 impl Ears {
@@ -69,11 +89,12 @@ impl Ears {
         }
         let mut heard = Heard::default();
         for (inode, socket) in &self.open {
-            let drained = drain(socket)?;
+            let drained = drain(socket, *inode)?;
             heard.any |= drained.any;
             if drained.addresses {
                 heard.addresses.push(*inode);
             }
+            heard.departures.extend(drained.departures);
         }
         Ok(heard)
     }
@@ -98,9 +119,10 @@ fn open() -> io::Result<Socket> {
 struct Drained {
     any: bool,
     addresses: bool,
+    departures: Vec<Departure>,
 }
 
-fn drain(socket: &Socket) -> io::Result<Drained> {
+fn drain(socket: &Socket, from: u64) -> io::Result<Drained> {
     let mut drained = Drained::default();
     let mut datagram = Vec::with_capacity(DATAGRAM);
     loop {
@@ -108,29 +130,54 @@ fn drain(socket: &Socket) -> io::Result<Drained> {
         match socket.recv(&mut datagram, 0) {
             Ok(_) => {
                 drained.any = true;
-                drained.addresses |= kinds(&datagram).any(|kind| ADDRESS_MESSAGES.contains(&kind));
+                for (kind, message) in messages(&datagram) {
+                    drained.addresses |= ADDRESS_MESSAGES.contains(&kind);
+                    if kind == LINK_GONE {
+                        drained.departures.extend(departure(message, from));
+                    }
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(drained),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Messages were lost: anything may have been in them.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                 log::debug!("netlink has overrun");
-                drained = Drained { any: true, addresses: true };
+                (drained.any, drained.addresses) = (true, true);
             }
             Err(error) => return Err(error),
         }
     }
 }
 
-/// The kinds of the messages of a datagram (`struct nlmsghdr`: length, kind).
-fn kinds(datagram: &[u8]) -> impl Iterator<Item = u16> {
+/// Where a device has gone that is no more in its namespace; nowhere, usually.
+fn departure(message: &[u8], from: u64) -> Option<Departure> {
+    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).ok()?;
+    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) = message.payload else {
+        return None;
+    };
+    let index = link.header.index;
+    // Without a word about it, it has kept its index.
+    let (mut to, mut new_index) = (None, index);
+    for attribute in &link.attributes {
+        if let LinkAttribute::NewNetnsId(id) = attribute {
+            to = Some(*id);
+        } else if let LinkAttribute::NewIfIndex(found) = attribute {
+            new_index = u32::try_from(*found).ok()?;
+        }
+    }
+    Some(Departure { from, index, to: to?, new_index })
+}
+
+/// The messages of a datagram with their kinds (`struct nlmsghdr`: length, kind).
+fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?);
         let kind = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
-        let length = usize::try_from(length).ok()?.max(16).next_multiple_of(4);
-        rest = rest.get(length..).unwrap_or_default();
-        Some(kind)
+        let length = usize::try_from(length).ok()?.max(16);
+        let message = rest.get(..length).unwrap_or(rest);
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, message))
     })
 }
 
@@ -140,6 +187,7 @@ mod tests {
 
     #[test]
     fn kinds_of_every_message() {
+        let kinds = |bytes: &[u8]| messages(bytes).map(|(kind, _)| kind).collect::<Vec<_>>();
         let message = |length: u32, kind: u16| {
             let mut bytes = vec![0; usize::try_from(length).expect("small").next_multiple_of(4)];
             bytes[..4].copy_from_slice(&length.to_ne_bytes());
@@ -147,11 +195,11 @@ mod tests {
             bytes
         };
         let datagram = [message(17, 16), message(24, 20)].concat();
-        assert_eq!(kinds(&datagram).collect::<Vec<_>>(), [16, 20]);
+        assert_eq!(kinds(&datagram), [16, 20]);
         // A length that cannot be is no endless loop.
-        assert_eq!(kinds(&message(16, 7)[..6]).collect::<Vec<_>>(), [7]);
+        assert_eq!(kinds(&message(16, 7)[..6]), [7]);
         let mut odd = message(16, 7);
         odd[0] = 0;
-        assert_eq!(kinds(&odd).collect::<Vec<_>>(), [7]);
+        assert_eq!(kinds(&odd), [7]);
     }
 }

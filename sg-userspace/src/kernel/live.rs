@@ -41,9 +41,6 @@ pub struct AttachedDevice {
     pub index: u32,
     /// Inode of its network namespace: names and indices are unique only there.
     pub namespace: u64,
-    /// Its hardware address: what it is known by in another namespace.
-    #[serde(default)]
-    pub mac: Option<[u8; 6]>,
     /// The interface that it is attached as.
     pub interface: String,
     /// What its programs were told.
@@ -68,7 +65,6 @@ impl AttachedDevice {
             device: device.name.clone(),
             index: device.index,
             namespace: device.namespace,
-            mac: device.mac,
             interface: interface.to_owned(),
             instance,
             attached,

@@ -34,8 +34,7 @@ pub(super) fn behind(device: &Device) -> io::Result<Option<File>> {
     });
     // No identity: both ends are here.
     let Some(id) = id else { return File::open("/proc/thread-self/ns/net").map(Some) };
-    let mut known = all().into_iter().map(|(_inode, file)| file);
-    Ok(known.find(|file| identity(file).is_ok_and(|found| found == Some(id))))
+    Ok(known_as(id).map(|(_inode, file)| file))
 }
 
 /// The namespace with this inode, if it has a name or a process.
@@ -74,6 +73,11 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
         .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
         .map(|entry| entry.path().join("ns/net"));
     named.chain(processes)
+}
+
+/// The namespace that this one knows by a number, with its inode.
+pub(super) fn known_as(id: i32) -> Option<(u64, File)> {
+    all().into_iter().find(|(_, file)| identity(file).is_ok_and(|found| found == Some(id)))
 }
 
 /// The number by which this namespace knows another; `None`: by none.

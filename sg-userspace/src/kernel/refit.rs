@@ -10,7 +10,7 @@ use super::hooks::{Attached, Hook, attach_one, detach_one, remove_qdisc};
 use super::live::{AttachedDevice, Live};
 use super::object::Object;
 use super::replace::{Occupied, load};
-use super::sight::{Sight, look};
+use super::sight::{Place, Sight, look_at};
 use super::{Device, Instance, KernelError, Lock, Paths, require_root, session};
 
 /// What came of a device.
@@ -108,7 +108,6 @@ impl<'a> Refitting<'a> {
             device: device.name.clone(),
             index: device.index,
             namespace: device.namespace,
-            mac: device.mac,
             instance: self.instance,
             attached: Attached {
                 hooks: before.attached.hooks.clone(),
@@ -144,11 +143,18 @@ impl<'a> Refitting<'a> {
 /// Gives an attached device what it had, wherever it is now: programs, options, hooks. To be called in the namespace
 /// that it is in. `None` when there is nothing to do, any more.
 ///
+/// `told` is where the kernel said it has gone, for a device that has left its programs behind: one does not tell by
+/// itself who it was.
+///
 /// What is open is not adopted, and nothing is learnt: it may have been opened while no program looked.
 ///
 /// # Errors
 /// Any [`KernelError`]; then nothing has changed.
-pub fn repair(paths: &Paths, known: &AttachedDevice) -> Result<Option<Fitted>, KernelError> {
+pub fn repair(
+    paths: &Paths,
+    known: &AttachedDevice,
+    told: Option<&Place>,
+) -> Result<Option<Fitted>, KernelError> {
     require_root("attach programs")?;
     let _lock = Lock::take(&paths.lock())?;
     let Some(mut live) = session::open_live(paths)? else { return Ok(None) };
@@ -157,7 +163,7 @@ pub fn repair(paths: &Paths, known: &AttachedDevice) -> Result<Option<Fitted>, K
     });
     let Some(at) = at else { return Ok(None) };
     let before = live.devices[at].clone();
-    let sight = look(paths, &before);
+    let sight = look_at(paths, &before, told);
     let Some(place) = here(&sight).filter(|_| !sight.is_as_attached(&before)) else {
         return Ok(None);
     };
@@ -178,7 +184,7 @@ pub fn repair(paths: &Paths, known: &AttachedDevice) -> Result<Option<Fitted>, K
 }
 
 /// Where a device is, if that is the calling thread's namespace.
-pub(super) fn here(sight: &Sight) -> Option<&super::sight::Place> {
+pub(super) fn here(sight: &Sight) -> Option<&Place> {
     sight.place.as_ref().filter(|place| place.namespace == Device::namespace_here())
 }
 

@@ -5,6 +5,10 @@
 //! they stay with it when it is renamed or moved to another namespace, and go on judging there; its index moves with
 //! it unless it is taken there. A clsact qdisc stays when a device is renamed, and goes, with its filters, when it is
 //! moved. Nothing survives the device: a link is then on device 0.
+//!
+//! So a device that has links is found wherever it goes, by its programs. One that had filters is not: another of its
+//! name, index and address in another namespace may well be another tenant's. The kernel tells where it goes when it
+//! goes, to whoever listens.
 
 use std::fs::File;
 use std::io;
@@ -79,6 +83,18 @@ fn place_of(device: &AttachedDevice) -> Place {
     Place { namespace: device.namespace, name: device.device.clone(), index: device.index }
 }
 
+/// As [`look`], and where that finds nothing, at the place where the device is said to have gone.
+#[must_use]
+pub fn look_at(paths: &Paths, device: &AttachedDevice, told: Option<&Place>) -> Sight {
+    let seen = look(paths, device);
+    let Some(place) = told.filter(|_| seen.place.is_none()) else { return seen };
+    let there = || {
+        let name = nix::net::if_::if_indextoname(place.index).ok()?;
+        Some(sight(paths, device, name.to_str().ok()?, place.index))
+    };
+    Home::open(place.namespace).run(there).flatten().unwrap_or(seen)
+}
+
 /// Looks for an attached device: first where it was, then in every namespace that can be opened.
 #[must_use]
 pub fn look(paths: &Paths, device: &AttachedDevice) -> Sight {
@@ -86,8 +102,7 @@ pub fn look(paths: &Paths, device: &AttachedDevice) -> Sight {
     let found = home.run(|| where_it_was(paths, device)).flatten();
     let found = found
         .or_else(|| linked_index(paths, device).and_then(|index| moved(paths, device, index)))
-        .or_else(|| home.run(|| by_name(paths, device)).flatten())
-        .or_else(|| home.is_open().then(|| moved_without_links(paths, device)).flatten());
+        .or_else(|| home.run(|| by_name(paths, device)).flatten());
     match (found, home.is_open()) {
         (Some(sight), _) => sight,
         (None, true) => gone(device),
@@ -205,29 +220,13 @@ fn linked_index(paths: &Paths, device: &AttachedDevice) -> Option<u32> {
 
 /// The device that the links have gone with.
 fn moved(paths: &Paths, device: &AttachedDevice, index: u32) -> Option<Sight> {
-    elsewhere(device, || carrying(paths, device, index))
-}
-
-fn elsewhere<T: Send>(
-    device: &AttachedDevice,
-    look: impl Fn() -> Option<T> + Send + Sync,
-) -> Option<T> {
     let others = namespace::all().into_iter().filter(|(inode, _)| *inode != device.namespace);
-    others.filter_map(|(_, file)| namespace::inside(&file, || Ok(look())).ok()).find_map(|it| it)
+    let carrying = || Ok(carrying(paths, device, index));
+    others.filter_map(|(_, file)| namespace::inside(&file, carrying).ok()).find_map(|it| it)
 }
 
 /// A device of the same name where it was: another one, or the same without any program of ours.
 fn by_name(paths: &Paths, device: &AttachedDevice) -> Option<Sight> {
     let index = nix::net::if_::if_nametoindex(device.device.as_str()).ok()?;
     Some(sight(paths, device, &device.device, index))
-}
-
-/// Filters do not move with their device, so it is told by name, index and hardware address together.
-fn moved_without_links(paths: &Paths, device: &AttachedDevice) -> Option<Sight> {
-    let mac = device.mac?;
-    elsewhere(device, || {
-        let found = Device::open(&device.device).ok()?;
-        let is_it = found.index == device.index && found.mac == Some(mac);
-        is_it.then(|| sight(paths, device, &found.name, found.index))
-    })
 }

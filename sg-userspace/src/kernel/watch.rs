@@ -4,17 +4,17 @@
 //! Nothing here is needed for what is attached to be enforced. The watcher looks when the kernel tells something, and
 //! four times a second besides, because the loss of a link is told to nobody. It keeps no state but what it has told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::ears::{Ears, Heard};
+use super::ears::{Departure, Ears, Heard};
 use super::live::{AttachedDevice, Live};
 use super::refit::{Fitted, repair};
-use super::sight::{Sight, look};
+use super::sight::{Place, Sight, look, look_at};
 use super::{Device, KernelError, Lock, Paths, addresses, maps, namespace};
 
 /// Between two looks when nothing is told.
@@ -45,6 +45,8 @@ pub struct Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
+    /// It is looked after from now on.
+    Watching,
     /// It is not as it was attached.
     Changed,
     /// It has its programs again.
@@ -62,6 +64,10 @@ pub struct Watcher<'p> {
     state: State,
     /// What was told last of devices that are not as they were attached, by namespace and name.
     told: BTreeMap<(u64, String), Told>,
+    /// Devices that have left their namespace, and perhaps their programs.
+    departed: Departures,
+    /// Devices, by namespace and index, that are known to be looked after.
+    watched: BTreeSet<(u64, u32)>,
     /// Namespaces whose addresses are to be followed.
     to_follow: Vec<u64>,
 }
@@ -72,6 +78,9 @@ struct Told {
     change: Option<String>,
     failure: Option<String>,
 }
+
+/// Namespace and index of a device, and where it has gone.
+type Departures = BTreeMap<(u64, u32), Place>;
 
 /// The state in force, as far as it was read.
 #[derive(Default)]
@@ -86,8 +95,9 @@ impl<'p> Watcher<'p> {
     #[must_use]
     pub fn new(paths: &'p Paths) -> Self {
         let state = State::default();
-        let (told, to_follow) = (BTreeMap::new(), Vec::new());
-        Self { paths, ears: Ears::default(), state, told, to_follow }
+        let (told, departed, watched) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let to_follow = Vec::new();
+        Self { paths, ears: Ears::default(), state, told, departed, watched, to_follow }
     }
 
     /// Waits for something to happen, does what is to be done, and says what that was.
@@ -101,12 +111,14 @@ impl<'p> Watcher<'p> {
             std::thread::sleep(SETTLE);
             let more = self.ears.wait(Duration::ZERO).map_err(listening)?;
             heard.addresses.extend(more.addresses);
+            heard.departures.extend(more.departures);
         }
         if let Err(error) = self.state.refresh(self.paths) {
             log::debug!("the state: {error}");
         }
         self.remember(heard);
-        let mut events = self.look_after()?;
+        let mut events = self.welcome();
+        events.extend(self.look_after()?);
         events.extend(self.follow());
         Ok(events)
     }
@@ -119,6 +131,26 @@ impl<'p> Watcher<'p> {
         namespaces.dedup();
         self.ears.attend(&namespaces);
         self.to_follow.extend(heard.addresses);
+        for one in heard.departures {
+            let is_ours =
+                |device: &AttachedDevice| device.namespace == one.from && device.index == one.index;
+            if let Some(device) = self.state.devices.iter().find(|device| is_ours(device)) {
+                self.departed.extend(place_of(&one, device).map(|place| (index_of(device), place)));
+            }
+        }
+    }
+
+    /// Devices that were not looked after before.
+    fn welcome(&mut self) -> Vec<Event> {
+        let devices = &self.state.devices;
+        self.watched.retain(|key| devices.iter().any(|device| index_of(device) == *key));
+        let new = devices.iter().filter(|device| self.watched.insert(index_of(device)));
+        let to_event = |device| {
+            let sight = look(self.paths, device);
+            let protected = sight.is_protected() && !device.instance.audit;
+            event(device, Kind::Watching, "looked after".to_owned(), protected)
+        };
+        new.map(to_event).collect()
     }
 
     /// Every device that is not as it was attached.
@@ -126,6 +158,7 @@ impl<'p> Watcher<'p> {
         let is_odd = |device: &AttachedDevice| !look(self.paths, device).is_as_attached(device);
         if !self.state.devices.iter().any(is_odd) {
             self.told.clear();
+            self.departed.clear();
             return Ok(Vec::new());
         }
         // Another command may be about to attach or detach it: only between commands the state says what is.
@@ -134,7 +167,10 @@ impl<'p> Watcher<'p> {
                 self.state.not_before = None;
                 self.state.refresh(self.paths)?;
                 let devices = self.state.devices.iter().cloned();
-                let seen = devices.map(|device| (look(self.paths, &device), device));
+                let look = |device: &AttachedDevice| {
+                    look_at(self.paths, device, self.departed.get(&index_of(device)))
+                };
+                let seen = devices.map(|device| (look(&device), device));
                 seen.filter(|(sight, device)| !sight.is_as_attached(device)).collect::<Vec<_>>()
             }
             Err(KernelError::Busy { .. }) => return Ok(Vec::new()),
@@ -158,11 +194,13 @@ impl<'p> Watcher<'p> {
             told.change = change;
         }
         let Some(place) = &sight.place else { return };
-        match within(place.namespace, || repair(self.paths, device)) {
+        let departed = self.departed.get(&index_of(device));
+        match within(place.namespace, || repair(self.paths, device, departed)) {
             Ok(Some(fitted)) => {
                 self.told.remove(&key_of(device));
                 events.push(attached_again(device, &fitted));
                 self.state.not_before = None;
+                self.watched.insert(index_of(&fitted.device));
                 self.to_follow.push(fitted.device.namespace);
             }
             Ok(None) => {}
@@ -203,6 +241,17 @@ impl<'p> Watcher<'p> {
         }
         events
     }
+}
+
+fn index_of(device: &AttachedDevice) -> (u64, u32) {
+    (device.namespace, device.index)
+}
+
+/// Where a device has gone, by the numbers that its old namespace knows.
+fn place_of(departure: &Departure, device: &AttachedDevice) -> Option<Place> {
+    let known = within(departure.from, || Ok(namespace::known_as(departure.to))).ok().flatten()?;
+    let (namespace, _file) = known;
+    Some(Place { namespace, name: device.device.clone(), index: departure.new_index })
 }
 
 fn key_of(device: &AttachedDevice) -> (u64, String) {
