@@ -14,6 +14,8 @@ const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
@@ -101,7 +103,7 @@ pub(super) fn wait_for_programs() -> Result<(), KernelError> {
     bpf(BPF_MAP_UPDATE_ELEM, &update).map_err(failed).map(|_zero| ())
 }
 
-/// The attributes of `BPF_OBJ_GET`.
+/// The attributes of `BPF_OBJ_GET` and `BPF_OBJ_PIN`.
 #[repr(C)]
 struct ObjectGet {
     path: u64,
@@ -141,6 +143,35 @@ pub(super) fn update_link(
 /// The program of a pinned link.
 pub(super) fn linked_program(pin: &Path) -> io::Result<u32> {
     link_info(pin).map(|info| info.program)
+}
+
+/// The attributes of `BPF_LINK_CREATE` for devices; the end is `tcx`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    program: u32,
+    device: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    padding: u32,
+    revision: u64,
+}
+
+/// Attaches a loaded program to a device, and pins the link. (aya attaches only what it has loaded itself.)
+pub(super) fn create_link(
+    program: BorrowedFd<'_>,
+    device: u32,
+    attach_type: u32,
+    flags: u32,
+    pin: &Path,
+) -> io::Result<()> {
+    let program = descriptor(program.as_raw_fd());
+    let create = LinkCreate { program, device, attach_type, flags, ..LinkCreate::default() };
+    let link = own(bpf(BPF_LINK_CREATE, &create)?)?;
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let fd = descriptor(link.as_raw_fd());
+    bpf(BPF_OBJ_PIN, &ObjectGet { path: path.as_ptr() as u64, fd, flags: 0 }).map(|_zero| ())
 }
 
 /// The attributes of `BPF_PROG_GET_FD_BY_ID`.

@@ -57,25 +57,23 @@ pub(super) struct Departure {
 }
 
 impl Ears {
-    /// Listens in these namespaces and in no other; whether one of them is new.
-    pub(super) fn attend(&mut self, namespaces: &[u64]) -> bool {
+    /// Listens in these namespaces and in no other.
+    pub(super) fn attend(&mut self, namespaces: &[u64]) {
         self.open.retain(|inode, _| namespaces.contains(inode));
-        let mut is_new = false;
-        for inode in namespaces {
-            if self.open.contains_key(inode) {
-                continue;
-            }
-            match listen(*inode) {
-                Ok(Some(socket)) => {
-                    self.open.insert(*inode, socket);
-                    is_new = true;
-                }
-                // It cannot be opened: what is seen of it is seen at the next look.
-                Ok(None) => {}
-                Err(error) => log::warn!("cannot listen in namespace {inode}: {error}"),
-            }
+        namespaces.iter().for_each(|inode| self.attend_also(*inode));
+    }
+
+    /// Listens in this one too.
+    pub(super) fn attend_also(&mut self, inode: u64) {
+        if self.open.contains_key(&inode) {
+            return;
         }
-        is_new
+        match listen(inode) {
+            Ok(Some(socket)) => _ = self.open.insert(inode, socket),
+            // It cannot be opened: what is seen of it is seen at the next look.
+            Ok(None) => {}
+            Err(error) => log::warn!("cannot listen in namespace {inode}: {error}"),
+        }
     }
 
     /// Waits until something is told, but not for longer than `limit`.

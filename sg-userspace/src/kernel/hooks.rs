@@ -151,14 +151,7 @@ fn attach_tc(
     if hook.is_clsact() {
         // An error means that there is one already, which then stays.
         done.made_qdisc |= qdisc_add_clsact(&device.name).is_ok();
-        // In its place, and with the same number, an `ingress` qdisc takes filters for what leaves, and runs them on
-        // what arrives.
-        if !has_qdisc(device.index, "clsact").map_err(|error| failed(chain(&*error)))? {
-            return Err(failed(format!(
-                "an ingress qdisc has the place of clsact, which does all it does; `tc qdisc del dev {} ingress` makes room",
-                device.name
-            )));
-        }
+        refuse_ingress_qdisc(device, hook)?;
     }
     let program = object.tc(direction)?;
     let options = if tcx {
@@ -180,6 +173,20 @@ fn attach_tc(
         std::mem::forget(link);
         Ok(())
     }
+}
+
+/// In the place of clsact, and with the same number, an `ingress` qdisc takes filters for what leaves, and runs them on
+/// what arrives.
+pub(super) fn refuse_ingress_qdisc(device: &Device, hook: Hook) -> Result<(), KernelError> {
+    let failed =
+        |why: String| KernelError::Attach { device: device.name.clone(), hook: hook.name(), why };
+    if has_qdisc(device.index, "clsact").map_err(|error| failed(chain(&*error)))? {
+        return Ok(());
+    }
+    Err(failed(format!(
+        "an ingress qdisc has the place of clsact, which does all it does; `tc qdisc del dev {} ingress` makes room",
+        device.name
+    )))
 }
 
 /// Attaches the program of one hook, which has none; whether a qdisc was made for it.

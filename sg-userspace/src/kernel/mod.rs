@@ -24,6 +24,7 @@ mod hooks;
 mod join;
 mod journal;
 pub mod keeper;
+pub mod kept;
 pub mod live;
 mod lock;
 mod maps;

@@ -4,7 +4,7 @@
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use futures_util::TryStreamExt as _;
-use netlink_packet_core::NLM_F_ACK;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -81,9 +81,32 @@ impl Filter {
         Some(Self { header: filter.header.clone(), name: name.to_owned(), program })
     }
 
+    /// Adds a filter of this name, where there is a clsact qdisc and none of its priority.
+    pub(super) fn add(
+        device: u32,
+        inward: bool,
+        name: &str,
+        program: BorrowedFd<'_>,
+    ) -> Result<(), Error> {
+        let minor = if inward { TcHandle::MIN_INGRESS } else { TcHandle::MIN_EGRESS };
+        let header = TcHeader {
+            index: i32::try_from(device)?,
+            parent: TcHandle { major: 0xffff, minor },
+            // Priority 1, and ETH_P_ALL in network order.
+            info: 1 << 16 | u32::from(3_u16.to_be()),
+            ..TcHeader::default()
+        };
+        let filter = Self { header, name: name.to_owned(), program: 0 };
+        filter.send(program, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
     /// Has the filter run another program. The kernel exchanges the two in one step (`cls_bpf_change`), and makes no
     /// filter where this one has gone meanwhile.
     pub(super) fn change(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
+        self.send(program, 0)
+    }
+
+    fn send(&self, program: BorrowedFd<'_>, flags: u16) -> Result<(), Error> {
         let options = [
             TcFilterBpfOption::ProgFd(program.as_raw_fd().cast_unsigned()),
             TcFilterBpfOption::ProgName(self.name.clone()),
@@ -94,7 +117,7 @@ impl Filter {
             TcAttribute::Options(options.map(TcOption::Bpf).to_vec()),
         ];
         let message = TcMessage::from_parts(self.header.clone(), attributes);
-        exchange(NETLINK_ROUTE, RouteNetlinkMessage::NewTrafficFilter(message), NLM_F_ACK)?;
+        exchange(NETLINK_ROUTE, RouteNetlinkMessage::NewTrafficFilter(message), NLM_F_ACK | flags)?;
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 use std::fs;
 
 use super::hooks::{Attached, Hook, attach_one, detach_one, remove_qdisc};
+use super::kept::Kept;
 use super::live::{AttachedDevice, Live};
 use super::object::Object;
 use super::replace::{Occupied, load};
@@ -31,9 +32,17 @@ pub(super) struct Refitting<'a> {
     /// The device now.
     pub(super) device: &'a Device,
     pub(super) instance: Instance,
-    pub(super) object: Object,
+    programs: Programs<'a>,
     done: Vec<Done>,
     made_qdisc: bool,
+}
+
+/// Where the programs come from.
+enum Programs<'a> {
+    /// Loaded for it: they replace those that are there.
+    New(Object),
+    /// Those that it had: they go where one is missing.
+    Kept(&'a Kept),
 }
 
 /// A hook that has its new program.
@@ -53,7 +62,16 @@ impl<'a> Refitting<'a> {
         for hook in &before.attached.hooks {
             load(&mut object, *hook, instance.workload)?;
         }
-        Ok(Self { before, device, instance, object, done: Vec::new(), made_qdisc: false })
+        Ok(Self::with(before, device, instance, Programs::New(object)))
+    }
+
+    fn with(
+        before: AttachedDevice,
+        device: &'a Device,
+        instance: Instance,
+        programs: Programs<'a>,
+    ) -> Self {
+        Self { before, device, instance, programs, done: Vec::new(), made_qdisc: false }
     }
 
     /// What the state says while hooks have the old program or the new one: of the two the one that protects less.
@@ -77,15 +95,19 @@ impl<'a> Refitting<'a> {
 
     fn fit(&mut self, paths: &Paths, hook: Hook) -> Result<(), KernelError> {
         let workload = self.instance.workload;
-        let occupied = Occupied::find(paths, &self.before, self.device.index, hook)?;
-        if let Some(occupied) = occupied {
-            occupied.replace(load(&mut self.object, hook, workload)?)?;
+        if let Some(occupied) = Occupied::find(paths, &self.before, self.device.index, hook)? {
+            if let Programs::New(object) = &mut self.programs {
+                occupied.replace(load(object, hook, workload)?)?;
+            }
             self.done.push(Done::Replaced(hook, occupied));
             return self.move_pin(paths, hook, false);
         }
         // The pin of a link that has lost its device or its hook.
         detach_one(paths, self.before.namespace, &self.before.device, hook)?;
-        self.made_qdisc |= attach_one(&mut self.object, paths, self.device, workload, hook)?;
+        self.made_qdisc |= match &mut self.programs {
+            Programs::New(object) => attach_one(object, paths, self.device, workload, hook)?,
+            Programs::Kept(kept) => kept.attach(paths, self.device, hook)?,
+        };
         self.done.push(Done::Fresh(hook));
         Ok(())
     }
@@ -125,8 +147,11 @@ impl<'a> Refitting<'a> {
                     detach_one(paths, self.device.namespace, &self.device.name, *hook)
                 }
                 Done::Replaced(hook, occupied) => {
-                    self.move_pin(paths, *hook, true).and_then(|()| {
-                        occupied.put_back(load(&mut self.object, *hook, self.instance.workload)?)
+                    self.move_pin(paths, *hook, true).and_then(|()| match &mut self.programs {
+                        Programs::New(object) => {
+                            occupied.put_back(load(object, *hook, self.instance.workload)?)
+                        }
+                        Programs::Kept(_) => Ok(()),
                     })
                 }
             };
@@ -146,6 +171,8 @@ impl<'a> Refitting<'a> {
 /// `told` is where the kernel said it has gone, for a device that has left its programs behind: one does not tell by
 /// itself who it was.
 ///
+/// `kept` are its programs, if somebody has kept them; without, they are loaded again.
+///
 /// What is open is not adopted, and nothing is learnt: it may have been opened while no program looked.
 ///
 /// # Errors
@@ -154,6 +181,7 @@ pub fn repair(
     paths: &Paths,
     known: &AttachedDevice,
     told: Option<&Place>,
+    kept: Option<&Kept>,
 ) -> Result<Option<Fitted>, KernelError> {
     require_root("attach programs")?;
     let _lock = Lock::take(&paths.lock())?;
@@ -170,8 +198,13 @@ pub fn repair(
     let device = Device::open(&place.name)?;
     let instance =
         Instance { link_is_ip: matches!(device.link, sg_common::LinkLayer::Ip), ..before.instance };
-    let object = Object::open(&paths.maps(), &live.sizes, &instance)?;
-    let mut one = Refitting::prepare(before, &device, instance, object)?;
+    let kept = kept.filter(|kept| kept.fits(&instance, &device));
+    let mut one = if let Some(kept) = kept {
+        Refitting::with(before, &device, instance, Programs::Kept(kept))
+    } else {
+        let object = Object::open(&paths.maps(), &live.sizes, &instance)?;
+        Refitting::prepare(before, &device, instance, object)?
+    };
     let fitted = one.run(paths).and_then(|fitted| {
         live.devices[at] = fitted.device.clone();
         rewrite(paths, &live)?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::ears::{Departure, Ears, Heard};
+use super::kept::Kept;
 use super::live::{AttachedDevice, Live};
 use super::refit::{Fitted, repair};
 use super::sight::{Place, Sight, look, look_at};
@@ -68,6 +69,8 @@ pub struct Watcher<'p> {
     departed: Departures,
     /// Devices, by namespace and index, that are known to be looked after.
     watched: BTreeSet<(u64, u32)>,
+    /// The programs of devices that have them all.
+    kept: BTreeMap<(u64, u32), Kept>,
     /// Namespaces whose addresses are to be followed.
     to_follow: Vec<u64>,
 }
@@ -96,8 +99,8 @@ impl<'p> Watcher<'p> {
     pub fn new(paths: &'p Paths) -> Self {
         let state = State::default();
         let (told, departed, watched) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let to_follow = Vec::new();
-        Self { paths, ears: Ears::default(), state, told, departed, watched, to_follow }
+        let (kept, to_follow) = (BTreeMap::new(), Vec::new());
+        Self { paths, ears: Ears::default(), state, told, departed, watched, kept, to_follow }
     }
 
     /// Waits for something to happen, does what is to be done, and says what that was.
@@ -113,8 +116,10 @@ impl<'p> Watcher<'p> {
             heard.addresses.extend(more.addresses);
             heard.departures.extend(more.departures);
         }
-        if let Err(error) = self.state.refresh(self.paths) {
-            log::debug!("the state: {error}");
+        match self.state.refresh(self.paths) {
+            Ok(true) => self.keep_programs(),
+            Ok(false) => {}
+            Err(error) => log::debug!("the state: {error}"),
         }
         self.remember(heard);
         let mut events = self.welcome();
@@ -136,6 +141,18 @@ impl<'p> Watcher<'p> {
                 |device: &AttachedDevice| device.namespace == one.from && device.index == one.index;
             if let Some(device) = self.state.devices.iter().find(|device| is_ours(device)) {
                 self.departed.extend(place_of(&one, device).map(|place| (index_of(device), place)));
+            }
+        }
+    }
+
+    /// Holds on to the programs of every device of the state that has them, and to no others.
+    fn keep_programs(&mut self) {
+        let devices = &self.state.devices;
+        self.kept.retain(|key, _| devices.iter().any(|device| index_of(device) == *key));
+        for device in devices {
+            let kept = within(device.namespace, || Ok(Kept::of(self.paths, device)));
+            if let Ok(Some(kept)) = kept {
+                self.kept.insert(index_of(device), kept);
             }
         }
     }
@@ -165,7 +182,9 @@ impl<'p> Watcher<'p> {
         let odd = match Lock::try_take(&self.paths.lock()) {
             Ok(_lock) => {
                 self.state.not_before = None;
-                self.state.refresh(self.paths)?;
+                if self.state.refresh(self.paths)? {
+                    self.keep_programs();
+                }
                 let devices = self.state.devices.iter().cloned();
                 let look = |device: &AttachedDevice| {
                     look_at(self.paths, device, self.departed.get(&index_of(device)))
@@ -194,8 +213,11 @@ impl<'p> Watcher<'p> {
             told.change = change;
         }
         let Some(place) = &sight.place else { return };
+        // Before it is attached there: it may be moved on at once.
+        self.ears.attend_also(place.namespace);
         let departed = self.departed.get(&index_of(device));
-        match within(place.namespace, || repair(self.paths, device, departed)) {
+        let kept = self.kept.get(&index_of(device));
+        match within(place.namespace, || repair(self.paths, device, departed, kept)) {
             Ok(Some(fitted)) => {
                 self.told.remove(&key_of(device));
                 events.push(attached_again(device, &fitted));
@@ -295,20 +317,20 @@ fn within<T: Send>(
 }
 
 impl State {
-    /// Reads the state again, if it is another.
-    fn refresh(&mut self, paths: &Paths) -> Result<(), KernelError> {
+    /// Reads the state again, if it is another; whether it was.
+    fn refresh(&mut self, paths: &Paths) -> Result<bool, KernelError> {
         let now = Instant::now();
         if self.not_before.is_some_and(|time| now < time) {
-            return Ok(());
+            return Ok(false);
         }
         let stamp = stamp(paths);
-        if stamp.is_some() && stamp == self.stamp {
-            return Ok(());
+        if stamp == self.stamp && (stamp.is_some() || self.devices.is_empty()) {
+            return Ok(false);
         }
         self.devices = Live::read(paths)?.map_or_else(Vec::new, |live| live.devices);
         self.stamp = stamp;
         self.not_before = Some(now + now.elapsed() * PATIENCE);
-        Ok(())
+        Ok(true)
     }
 }
 
