@@ -31,6 +31,7 @@ mod status;
 mod test_report;
 mod traffic;
 mod validate;
+mod warnings;
 mod watch_devices;
 
 use std::process::ExitCode;

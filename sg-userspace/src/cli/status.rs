@@ -3,7 +3,8 @@
 use serde::Serialize;
 use sg_common::abi::INTERFACE_FLAGS;
 
-use super::{Exit, Format, Global, output, policy_file};
+use super::warnings::{foreign_warning, remedy, unattached};
+use super::{Exit, Format, Global, output};
 use crate::compile::{InterfaceSpec, Origin, TableSpec};
 use crate::kernel::adopt::Adoption;
 use crate::kernel::live::{AttachedDevice, Live};
@@ -242,26 +243,6 @@ fn addresses(live: &Live, interface: &str) -> Vec<String> {
     found
 }
 
-/// Devices that the policy in force names and that are here, without programs.
-fn unattached(live: &Live) -> Vec<String> {
-    let Ok(loaded) = crate::policy::load(&live.source.path, &live.source.text) else {
-        return Vec::new();
-    };
-    let here = Device::namespace_here();
-    let mut found = Vec::new();
-    for interface in policy_file::interfaces(&loaded.policy) {
-        for device in &interface.devices {
-            if live.device(device, here).is_none() && Device::open(device).is_ok() {
-                found.push(format!(
-                    "{device} is interface {}'s device in the policy and is not attached: nothing is filtered there; `sgctl attach {device}`",
-                    interface.name
-                ));
-            }
-        }
-    }
-    found
-}
-
 fn established(flows: &[FlowRecord], slot: u16, v4: bool) -> usize {
     let of =
         |flow: &&FlowRecord| flow.established && flow.slot == slot && flow.local.is_ipv4() == v4;
@@ -315,25 +296,6 @@ fn foreign_text(other: &OtherVersion) -> String {
         other.devices.join(", "),
         other.abi
     )
-}
-
-fn foreign_warning(other: &OtherVersion) -> String {
-    format!(
-        "another version of sgctl (ABI {}) is attached to {}; this one reads nothing of it; `sgctl detach --all` takes it off",
-        other.abi,
-        other.devices.join(", ")
-    )
-}
-
-/// What mends it.
-fn remedy(why: &str, device: &str) -> String {
-    let by_itself = "`sgctl watch-devices` does so by itself";
-    match why {
-        "gone" => {
-            format!("when it is back, `sgctl attach {device}` protects it again, and {by_itself}")
-        }
-        _ => format!("`sgctl attach {device}`, in its namespace, protects it again; {by_itself}"),
-    }
 }
 
 fn text(status: &Status) -> String {
