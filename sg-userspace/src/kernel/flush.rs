@@ -14,11 +14,11 @@ use sg_common::{Address as _, Be16, LinkLayer, Side, V4, V6};
 use zerocopy::IntoBytes as _;
 
 use super::bpf::wait_for_programs;
-use super::live::Live;
 use super::maps::{self, FlowMaps, Hash};
 use super::object::{Object, program};
 use super::pod::Abi;
 use super::read::{self, FlowRecord};
+use super::session::open_live;
 use super::{Instance, KernelError, Lock, Paths};
 
 /// Forgets those live flows that are wanted, and returns them as they were. Flows that open meanwhile are not among
@@ -32,7 +32,7 @@ pub fn flows(
 ) -> Result<Vec<FlowRecord>, KernelError> {
     // Nobody may take the maps away meanwhile.
     let _lock = Lock::take(&paths.lock())?;
-    let live = Live::require(paths)?;
+    let live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
     let mut found = read::flows(paths)?;
     found.retain(wanted);
     if found.is_empty() {
