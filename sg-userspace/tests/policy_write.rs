@@ -45,8 +45,7 @@ fn every_file_that_loads_survives() {
 /// Characters of a name by AWS's rules, those with a meaning in YAML among them.
 fn name() -> impl Strategy<Value = String> {
     let words = [
-        "null", "true", "1e3", "0x10", "~", "- a", "a: b", "a #b", "[x]", "{y}", "*z", "&w", "!t",
-        "no",
+        "null", "true", "1e3", "0x10", "- a", "a: b", "a #b", "[x]", "{y}", "*z", "&w", "!t", "no",
     ];
     prop_oneof![
         3 => "[a-zA-Z0-9 ._:/()#,@\\[\\]+=&;{}!$*-]{1,20}"
@@ -123,6 +122,11 @@ fn decorated() -> impl Strategy<Value = Policy> {
                 };
             }
         }
+        // The others have digits before them, which hides what YAML would make of the word alone.
+        policy.vpcs[0].name.clone_from(&names[20]);
+        policy.vpcs[0].groups[1].name.clone_from(&names[21]);
+        policy.vpcs[0].interfaces[0].name.clone_from(&names[22]);
+        policy.vpcs[0].prefix_lists[0].name.clone_from(&names[23]);
         let traffic = Traffic::Ports { protocol: 6, first: numbers[5], last: numbers[5] };
         policy.tests = vec![ReachabilityTest {
             from: Endpoint::Address("8.8.8.8".parse().expect("an address")),

@@ -13,6 +13,7 @@ mod diagnostic;
 pub mod edit;
 mod expiry;
 mod file;
+pub mod fragment;
 pub mod model;
 mod names;
 mod record;
@@ -31,6 +32,7 @@ use source::{Source, Span};
 
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Place, Related, Severity};
 pub use file::{FileError, load_file, read_file};
+pub use fragment::Fragment;
 pub use model::Policy;
 pub use render::Style;
 pub use rule_id::{PeerRef, RuleId, RuleIdError};

@@ -4,13 +4,14 @@
 //! on by hand. One rule, interface or list is one line, so that a difference of two texts is a difference
 //! of policies. What it writes loads as the same policy.
 
-use std::fmt::{self, Display, Formatter, Write as _};
+use std::fmt::{self, Write as _};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 use sg_common::Direction;
 
 use super::check::{self, DEFAULT};
+use super::fragment::{Fragment, list, quoted, scalar};
 use super::model::{
     ConnectionTracking, Dialect, Endpoint, Infrastructure, Interface, Peer, Policy, PrefixList,
     Quotas, ReachabilityTest, Rule, SecurityGroup, Traffic, Vpc,
@@ -48,72 +49,12 @@ fn file(policy: &Policy, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn section(out: &mut String, name: &str, map: Map) -> fmt::Result {
-    if map.0.is_empty() { Ok(()) } else { writeln!(out, "{name}: {map}") }
-}
-
-/// A mapping in one line.
-struct Map(Vec<(&'static str, String)>);
-
-impl Map {
-    fn new() -> Self {
-        Self(Vec::new())
-    }
-
-    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.0.push((key, value.to_string()));
-        self
-    }
-
-    /// The key unless its value is the default.
-    fn unless<T: PartialEq + ToString>(self, default: T, key: &'static str, value: T) -> Self {
-        if value == default { self } else { self.with(key, value) }
-    }
-}
-
-impl Display for Map {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        formatter.write_char('{')?;
-        for (index, (key, value)) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { ", " };
-            write!(formatter, "{separator}{key}: {value}")?;
-        }
-        formatter.write_char('}')
-    }
-}
-
-fn list(items: impl IntoIterator<Item = String>) -> String {
-    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
+fn section(out: &mut String, name: &str, map: Fragment) -> fmt::Result {
+    if map.is_empty() { Ok(()) } else { writeln!(out, "{name}: {map}") }
 }
 
 fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
     words.iter().find(|(_, known)| *known == value).map_or("", |&(word, _)| word)
-}
-
-/// A scalar that is read as text, whatever it looks like.
-fn scalar(text: &str) -> String {
-    /// What YAML, or an older reader of it, takes for something else.
-    const WORDS: &[&str] = &["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
-    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && !text.ends_with(' ')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || " ._-/".contains(c))
-        && !WORDS.contains(&text.to_ascii_lowercase().as_str());
-    if plain { text.to_owned() } else { quoted(text) }
-}
-
-fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            ' '..='~' => out.push(c),
-            _ => {
-                let _ = write!(out, "\\U{:08x}", u32::from(c));
-            }
-        }
-    }
-    out.push('"');
-    out
 }
 
 fn block(net: &IpNet) -> String {
@@ -131,9 +72,9 @@ fn address(net: &IpNet) -> String {
     if net.addr().is_ipv4() { text } else { format!("\"{text}\"") }
 }
 
-fn infrastructure(dialect: Dialect, on: Infrastructure) -> Map {
+fn infrastructure(dialect: Dialect, on: Infrastructure) -> Fragment {
     let services = dialect == Dialect::Aws;
-    Map::new()
+    Fragment::new()
         .unless(true, "arp", on.arp)
         .unless(true, "dhcp", on.dhcp)
         .unless(true, "neighbour_discovery", on.neighbour_discovery)
@@ -146,9 +87,9 @@ fn infrastructure(dialect: Dialect, on: Infrastructure) -> Map {
         .unless(services, "subnet_router", on.subnet_router)
 }
 
-fn quotas(quotas: Quotas) -> Map {
+fn quotas(quotas: Quotas) -> Fragment {
     let aws = Quotas::default();
-    Map::new()
+    Fragment::new()
         .unless(aws.rules_per_direction, "rules_per_direction", quotas.rules_per_direction)
         .unless(aws.groups_per_interface, "groups_per_interface", quotas.groups_per_interface)
         .unless(aws.rules_per_interface, "rules_per_interface", quotas.rules_per_interface)
@@ -180,9 +121,10 @@ fn vpc(vpc: &Vpc, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn prefix_list(of: &PrefixList) -> Map {
-    let map =
-        Map::new().with("name", scalar(&of.name)).with("cidrs", list(of.cidrs.iter().map(block)));
+fn prefix_list(of: &PrefixList) -> Fragment {
+    let map = Fragment::new()
+        .with("name", scalar(&of.name))
+        .with("cidrs", list(of.cidrs.iter().map(block)));
     match of.max_entries {
         Some(most) => map.with("max_entries", most),
         None => map,
@@ -222,12 +164,12 @@ pub(super) fn rule(vpc: &Vpc, direction: Direction, rule: &Rule) -> String {
     let named = |names: Option<&String>| scalar(names.map_or("", String::as_str));
     let peer = match rule.peer {
         Peer::Cidr(net) => block(&net),
-        Peer::Group(index) => {
-            Map::new().with("group", named(vpc.groups.get(index).map(|it| &it.name))).to_string()
-        }
+        Peer::Group(index) => Fragment::new()
+            .with("group", named(vpc.groups.get(index).map(|it| &it.name)))
+            .to_string(),
         Peer::PrefixList(index) => {
             let name = named(vpc.prefix_lists.get(index).map(|it| &it.name));
-            Map::new().with("prefix_list", name).to_string()
+            Fragment::new().with("prefix_list", name).to_string()
         }
     };
     let mut map = packets(rule.traffic, "ports").with(key, peer);
@@ -242,19 +184,19 @@ pub(super) fn rule(vpc: &Vpc, direction: Direction, rule: &Rule) -> String {
 }
 
 /// The protocol part of a rule or a test, which call their ports differently.
-fn packets(traffic: Traffic, ports: &'static str) -> Map {
+fn packets(traffic: Traffic, ports: &'static str) -> Fragment {
     let by_protocol = |number: u8| {
         let named = PROTOCOLS.iter().find(|(_, known)| *known == Protocol::Number(number));
-        Map::new()
+        Fragment::new()
             .with("protocol", named.map_or(number.to_string(), |(name, _)| (*name).to_owned()))
     };
     match traffic {
-        Traffic::All => Map::new().with("protocol", "all"),
+        Traffic::All => Fragment::new().with("protocol", "all"),
         Traffic::Protocol(number) => by_protocol(number),
         Traffic::Ports { protocol, first: 0, last: u16::MAX } => by_protocol(protocol),
         Traffic::Ports { protocol, first, last } if first == last => {
             match SHORTHANDS.iter().find(|(_, known)| *known == traffic) {
-                Some((name, _)) => Map::new().with("type", name),
+                Some((name, _)) => Fragment::new().with("type", name),
                 None => by_protocol(protocol).with(ports, first),
             }
         }
@@ -272,14 +214,14 @@ fn packets(traffic: Traffic, ports: &'static str) -> Map {
     }
 }
 
-fn interface(vpc: &Vpc, one: &Interface) -> Map {
+fn interface(vpc: &Vpc, one: &Interface) -> Fragment {
     let addresses = if one.auto_addresses {
         "auto".to_owned()
     } else {
         list(one.addresses.iter().map(address))
     };
     let groups = one.groups.iter().filter_map(|&index| vpc.groups.get(index));
-    let mut map = Map::new()
+    let mut map = Fragment::new()
         .with("name", scalar(&one.name))
         .with("addresses", addresses)
         .with("groups", list(groups.map(|group| scalar(&group.name))));
@@ -297,12 +239,12 @@ fn interface(vpc: &Vpc, one: &Interface) -> Map {
         map = map.with("mac", format!("\"{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}\""));
     }
     let tracking = connection_tracking(one.connection_tracking);
-    if tracking.0.is_empty() { map } else { map.with("connection_tracking", tracking) }
+    if tracking.is_empty() { map } else { map.with("connection_tracking", tracking) }
 }
 
-fn connection_tracking(of: ConnectionTracking) -> Map {
+fn connection_tracking(of: ConnectionTracking) -> Fragment {
     let aws = ConnectionTracking::default();
-    let map = Map::new()
+    let map = Fragment::new()
         .unless(aws.tcp_established, "tcp_established", of.tcp_established)
         .unless(aws.udp, "udp", of.udp)
         .unless(aws.udp_stream, "udp_stream", of.udp_stream);
@@ -312,7 +254,7 @@ fn connection_tracking(of: ConnectionTracking) -> Map {
     }
 }
 
-fn test(policy: &Policy, test: &ReachabilityTest) -> Map {
+fn test(policy: &Policy, test: &ReachabilityTest) -> Fragment {
     let end = |end: Endpoint| match end {
         Endpoint::Address(address) => quoted(&address.to_string()),
         Endpoint::Interface { vpc, interface } => {
@@ -320,8 +262,8 @@ fn test(policy: &Policy, test: &ReachabilityTest) -> Map {
             scalar(found.map_or("", |interface| &interface.name))
         }
     };
-    let mut map = Map::new().with("from", end(test.from)).with("to", end(test.to));
+    let mut map = Fragment::new().with("from", end(test.from)).with("to", end(test.to));
     // A test of tcp without a port would be none: its ports never span everything.
-    map.0.extend(packets(test.traffic, "port").0);
+    map.extend(packets(test.traffic, "port"));
     map.with("expect", word(check::OUTCOMES, test.expect))
 }

@@ -171,7 +171,6 @@ pub(super) fn quoted(name: &str) -> String {
     format!("{name:?}")
 }
 
-#[expect(clippy::boxed_local, reason = "the readers' results are large and seldom")]
 pub(super) fn refused(diagnostics: Box<Diagnostics>) -> EditError {
     EditError::read(&diagnostics)
 }

@@ -29,7 +29,7 @@ impl Editor {
             fragment::interface(text, &self.around(vpc), &taken).map_err(refused)?;
         self.refuse_another_address(&interface.name)?;
         self.put_interface(vpc, of.interfaces.len(), interface.clone());
-        let touched = Touched::Interface { vpc, before: None, after: Some(interface) };
+        let touched = Touched::Interface { vpc, before: None, after: Some(Box::new(interface)) };
         let mut done = Done::new(touched, Undo::InterfaceAdded { vpc });
         done.warnings = told(&warnings);
         Ok(done)
@@ -56,7 +56,8 @@ impl Editor {
         let tests = self.policy.tests.iter().enumerate().filter(|(_, test)| refers(test));
         in_use(name, "test", tests.map(|(number, _)| (number + 1).to_string()))?;
         let interface = self.take_interface(vpc, at);
-        let touched = Touched::Interface { vpc, before: Some(interface.clone()), after: None };
+        let touched =
+            Touched::Interface { vpc, before: Some(Box::new(interface.clone())), after: None };
         Ok(Done::new(touched, Undo::InterfaceRemoved { vpc, at, interface }))
     }
 
@@ -66,9 +67,9 @@ impl Editor {
         };
         let (groups, _) = fragment::groups(groups, &self.around(vpc)).map_err(refused)?;
         let interface = &mut self.policy.vpcs[vpc].interfaces[at];
-        let before = interface.clone();
+        let before = Box::new(interface.clone());
         interface.groups = groups;
-        let after = Some(interface.clone());
+        let after = Some(Box::new(interface.clone()));
         let undo = Undo::Regrouped { vpc, at, groups: before.groups.clone() };
         Ok(Done::new(Touched::Interface { vpc, before: Some(before), after }, undo))
     }

@@ -189,9 +189,9 @@ pub enum Touched {
         /// Index into [`Policy::vpcs`].
         vpc: usize,
         /// As it was.
-        before: Option<Interface>,
+        before: Option<Box<Interface>>,
         /// As it is.
-        after: Option<Interface>,
+        after: Option<Box<Interface>>,
     },
     /// Groups, rules or prefix lists of a VPC.
     Rules {

@@ -53,7 +53,7 @@ impl Editor {
                 (*direction, self.exact(vpc, at, *direction, rule)?)
             }
         };
-        let ids = self.ids(vpc, at, direction, gone.iter().map(|&(_, ref rule)| rule));
+        let ids = self.ids(vpc, at, direction, gone.iter().map(|(_, rule)| rule));
         let rules = self.policy.vpcs[vpc].groups[at].rules_mut(direction);
         let before = rules.clone();
         let mut index = 0;
