@@ -10,19 +10,26 @@ mod completions;
 mod confirm;
 mod detach;
 mod duration;
+mod edit;
 mod events;
 mod explain;
 mod export;
 mod failure;
 mod flows;
+mod group;
 mod history;
+mod interface;
 mod keep_deadlines;
 mod logger;
 mod output;
 mod plan;
 mod policy_file;
+mod prefix_list;
 mod replay;
 mod rollback;
+mod rule;
+mod rule_list;
+mod rule_options;
 mod schema;
 mod serve;
 mod sizes;
@@ -77,6 +84,10 @@ enum Verb {
     Rollback(rollback::Arguments),
     History(history::Arguments),
     Serve(serve::Arguments),
+    Group(group::Arguments),
+    Rule(rule::Arguments),
+    Interface(interface::Arguments),
+    PrefixList(prefix_list::Arguments),
     Status(status::Arguments),
     WatchDevices(watch_devices::Arguments),
     Events(events::Arguments),
@@ -138,6 +149,10 @@ fn run(verb: Verb, global: Global) -> anyhow::Result<Exit> {
         Verb::Rollback(arguments) => rollback::run(&arguments, global),
         Verb::History(arguments) => history::run(&arguments, global),
         Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::Group(arguments) => group::run(&arguments, global),
+        Verb::Rule(arguments) => rule::run(&arguments, global),
+        Verb::Interface(arguments) => interface::run(&arguments, global),
+        Verb::PrefixList(arguments) => prefix_list::run(&arguments, global),
         Verb::Status(arguments) => status::run(&arguments, global),
         Verb::WatchDevices(arguments) => watch_devices::run(&arguments, global),
         Verb::Events(arguments) => events::run(&arguments, global),
