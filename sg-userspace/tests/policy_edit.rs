@@ -317,6 +317,23 @@ fn identifiers_outlive_edits_of_other_rules() {
 }
 
 #[test]
+fn rules_whose_time_is_over_are_absent() {
+    let at = 1_896_112_800; // 2030-01-31T18:00:00Z
+    let start = policy(START);
+    assert_eq!(start.next_expiry(), Some(at));
+    let (same, expired) = start.clone().without_expired(at - 1);
+    assert_eq!((same, expired.len()), (start.clone(), 0));
+    let (without, expired) = start.clone().without_expired(at);
+    let told: Vec<_> = expired.iter().map(ToString::to_string).collect();
+    assert_eq!(told, [format!("group web: tcp 22 ingress, {}", expired[0].id)]);
+    let mut edited = start;
+    let done = apply(&mut edited, &Edit::Expire { at }).expect("no refusal");
+    assert_eq!((edited, done.rules), (without.clone(), vec![expired[0].id]));
+    assert_eq!(without.next_expiry(), None);
+    assert_eq!(without.vpcs[0].groups[0].ingress.len(), 1, "nothing but the rule goes");
+}
+
+#[test]
 fn edits_are_data() {
     let edit = authorize("web tier", "{type: ssh, from: 10.0.0.1}");
     let json = serde_json::to_string(&edit).expect("JSON");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 
@@ -26,13 +27,22 @@ pub(super) fn open(path: &Path, global: Global) -> Result<PolicyFile, FileError>
     match load(&path.display().to_string(), &text) {
         Ok(loaded) => {
             eprint!("{}", loaded.warnings.render(style));
-            Ok(PolicyFile { policy: loaded.policy, text })
+            let (policy, expired) = loaded.policy.without_expired(now());
+            for rule in expired {
+                log::warn!("{}: counts as absent, its time is over: {rule}", path.display());
+            }
+            Ok(PolicyFile { policy, text })
         }
         Err(rejected) => {
             eprint!("{}", rejected.diagnostics.render(style));
             Err(rejected.into())
         }
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What the devices of interfaces with `addresses: auto` have, as far as they are here; `instead` names

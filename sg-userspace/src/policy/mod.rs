@@ -31,6 +31,7 @@ use diagnostic::Report;
 use source::{Source, Span};
 
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Place, Related, Severity};
+pub use expiry::Expired;
 pub use file::{FileError, load_file, read_file};
 pub use fragment::Fragment;
 pub use model::Policy;
