@@ -341,3 +341,26 @@ fn without_devices_there_is_no_policy_to_edit() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn an_edit_does_not_bring_back_a_rule_whose_time_is_over() -> Result<()> {
+    let net = Net::pair()?;
+    let over = "- {type: ssh, from: [0.0.0.0/0, \"::/0\"], expires: 2020-01-31T18:00:00Z}\n          - {type: http";
+    let text = lab()?.text().replace("- {type: http", over);
+    let mut scenario = Scenario::attach(&net, &Example::new("lab", text.clone())?, Workload)?;
+    scenario.serve("server", &[Tcp(22), Tcp(80)])?;
+    let sgctl = scenario.controller("server");
+    reaches(&scenario, Tcp(22), TimedOut)?;
+    let path = sgctl.policy("over.yaml", &text)?;
+    let output = sgctl.run(["validate", path.to_str().context("a path in UTF-8")?])?.ok()?;
+    ensure!(output.stderr.contains("its time is over: group web: tcp 22 ingress"), "{output:?}");
+    yes(sgctl, &["rule", "authorize", "web", "--type", "https", "--from", "office"])?;
+    // Not even for the moment until the rule is taken away once more.
+    let rules = sgctl.json(&["rule", "list", "web"])?;
+    let rules = rules.as_array().context("a list")?;
+    ensure!(rules.iter().all(|rule| rule["traffic"] != "tcp/22"), "{rules:?}");
+    scenario.expect(&[
+        ("client", "server", Tcp(22), TimedOut),
+        ("client", "server", Tcp(80), Connected),
+    ])
+}

@@ -11,7 +11,7 @@ use super::Global;
 use crate::engine::{TestResult, run_tests};
 use crate::kernel::Device;
 use crate::policy::model::{Interface, Policy};
-use crate::policy::{FileError, load, read_file};
+use crate::policy::{FileError, load, read_file, write};
 
 /// A policy file that was taken.
 #[derive(Debug)]
@@ -27,10 +27,9 @@ pub(super) fn open(path: &Path, global: Global) -> Result<PolicyFile, FileError>
     match load(&path.display().to_string(), &text) {
         Ok(loaded) => {
             eprint!("{}", loaded.warnings.render(style));
-            let (policy, expired) = loaded.policy.without_expired(now());
-            for rule in expired {
-                log::warn!("{}: counts as absent, its time is over: {rule}", path.display());
-            }
+            let (policy, is_whole) = in_time(loaded.policy, path);
+            // What is put in force holds what is in force: no later edit may bring back what is over.
+            let text = if is_whole { text } else { write(&policy) };
             Ok(PolicyFile { policy, text })
         }
         Err(rejected) => {
@@ -40,9 +39,14 @@ pub(super) fn open(path: &Path, global: Global) -> Result<PolicyFile, FileError>
     }
 }
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+/// The policy without the rules whose time is over, each of which is told; whether there were none.
+pub(super) fn in_time(policy: Policy, path: &Path) -> (Policy, bool) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (policy, expired) = policy.without_expired(now);
+    for rule in &expired {
+        log::warn!("{}: counts as absent, its time is over: {rule}", path.display());
+    }
+    (policy, expired.is_empty())
 }
 
 /// What the devices of interfaces with `addresses: auto` have, as far as they are here; `instead` names

@@ -44,6 +44,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     let text = read_file(file)?;
     match load(&file.display().to_string(), &text) {
         Ok(Loaded { policy, warnings }) => {
+            let (policy, _) = policy_file::in_time(policy, file);
             let addresses = policy_file::device_addresses(&policy, &Default::default());
             let results = policy_file::test(&policy, &addresses)?;
             let tests = results.iter().map(|result| TestReport::new(&policy, result)).collect();

@@ -280,24 +280,27 @@ fn replace(
     request: &Request<'_>,
 ) -> Result<Applied, KernelError> {
     let (policy, expired) = request.policy.clone().without_expired(now());
+    let mut source = request.source.clone();
     for rule in expired {
         log::warn!("left out, its time is over: {rule}");
+        // What is kept holds what is in force: no later edit may bring back what is over.
+        source.text = crate::policy::write(&policy);
     }
     let tables = tables_for(live, &policy)?;
     let planned = Planned::between(&live.tables, &tables, &live.slots, &live.sizes)?;
     let review = Review { live, old: &live.tables, new: &tables, policy: request.policy };
     (request.review)(&review).map_err(KernelError::Refused)?;
     let changes = planned.changes().clone();
-    if request.source.text == live.source.text && changes.is_empty() && live.pending.is_none() {
+    if source.text == live.source.text && changes.is_empty() && live.pending.is_none() {
         let number = live.number;
         return Ok(Applied { number, changed: false, changes, diff: Vec::new() });
     }
-    let diff = difference(&live.source.text, &request.source.text);
+    let diff = difference(&live.source.text, &source.text);
     let number = history.next_number();
-    let past = Past { path: request.source.path.clone(), text: request.source.text.clone() };
+    let past = Past { path: source.path.clone(), text: source.text.clone() };
     let entry = entry(number, request.author, diff.clone(), past.clone().into());
     let after = Live {
-        source: request.source.clone(),
+        source,
         tables,
         number,
         next_expiry: policy.next_expiry(),
