@@ -88,7 +88,8 @@ pub(super) fn full(_options: Options) -> Result<Measured> {
     for growth in GROWTHS {
         let what = || format!("{} {}", growth.option, growth.map);
         let net = policies::net()?;
-        let size = needed(&net, growth.option).with_context(what)? + u64::from(SOME) * 3;
+        // While it changes a table holds what goes and what comes.
+        let size = 2 * needed(&net, growth.option).with_context(what)? + u64::from(SOME) * 3;
         let scenario = policies::attach(&net, &[growth.option, &size.to_string()])?;
         let sgctl = scenario.controller("one");
         let probe = Probe::open(&net)?;
