@@ -59,7 +59,7 @@ pub(crate) trait Judge<'c> {
     /// The interface's counters that are not zero.
     fn counters(&mut self, at: usize) -> Result<Vec<(Direction, Reason, u64)>>;
     /// How long the programs find a frame.
-    fn length(&self, _way: Direction, frame: &[u8]) -> usize {
+    fn length(&self, _at: usize, _way: Direction, frame: &[u8]) -> usize {
         frame.len()
     }
     /// What has passed because of each rule in force.
@@ -190,7 +190,7 @@ fn check<'c>(case: &'c Case, judge: &mut (dyn Judge<'c> + 'c), report: &mut Repo
         if spec.rules.contains_key(&decision.rule) {
             let (packets, bytes, last) = hits.entry(decision.rule).or_default();
             *packets += 1;
-            *bytes += u64::try_from(judge.length(direction, frame))?;
+            *bytes += u64::try_from(judge.length(at, direction, frame))?;
             *last = now;
         }
         let found = hits_since(hits_of(judge)?, &hits_before);

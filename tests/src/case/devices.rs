@@ -254,11 +254,12 @@ impl<'c> Judge<'c> for Attachment<'_> {
         Ok(plain(read::counters(self.folders.paths(), self.ports[at].slot)?))
     }
 
-    /// On its way to TC the kernel takes the outer tag out of a frame.
-    fn length(&self, way: Direction, frame: &[u8]) -> usize {
+    /// The kernel takes the outer tag out of a frame that arrives, before TC sees it.
+    fn length(&self, at: usize, way: Direction, frame: &[u8]) -> usize {
         let is_tagged = matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-        let at_tc = way == Direction::Egress || !self.bench.needs_host();
-        if is_tagged && at_tc { frame.len() - VLAN_TAG } else { frame.len() }
+        let arrives = (way == Direction::Ingress) == (self.ports[at].side == Side::Host);
+        let is_cut = is_tagged && arrives && !self.bench.needs_host();
+        if is_cut { frame.len() - VLAN_TAG } else { frame.len() }
     }
 
     fn hits(&mut self) -> Result<Vec<RuleHits>> {
