@@ -60,14 +60,15 @@ pub(super) fn kill(options: Options) -> Result<Measured> {
     let probe = Probe::open(&net)?;
     let started = Instant::now();
     force.apply(2)?;
-    let whole = started.elapsed();
+    // As late as on average half of the changes are made: one that levels what the last has left takes longer.
+    let mut latest = started.elapsed();
     let (mut current, mut number) = (2, 2);
     let (mut old, mut new) = (0, 0);
     let mut random = Random(0x5eed);
     for round in 0..options.rounds * KILLS {
         let next = current % 2 + 1;
         let applying = force.sgctl.start(["apply", force.path(next)])?;
-        thread::sleep(whole.mul_f64(1.2 * random.fraction()));
+        thread::sleep(latest.mul_f64(random.fraction()));
         // Killed, and waited for.
         drop(applying);
         let found = probe.policy().with_context(|| format!("after kill {round}"))?;
