@@ -5,7 +5,7 @@
 //! synced before the generation word is flipped to its generation, and another one when the change has been
 //! levelled. The word in the kernel says how many lines count; what is behind them was interrupted.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ impl Files {
     /// Which files these are, to tell whether somebody else has written since.
     pub(super) fn stamp(&self, paths: &Paths) -> io::Result<Stamp> {
         let base = std::fs::metadata(paths.live(self.base))?;
-        Ok(Stamp { base: self.base, inode: base.ino(), size: base.len(), log: self.end })
+        Ok(Stamp { base: self.base, file: Identity::of(&base), size: base.len(), log: self.end })
     }
 }
 
@@ -116,9 +116,22 @@ impl Files {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     base: u64,
-    inode: u64,
+    file: Identity,
     size: u64,
     log: u64,
+}
+
+/// Which file it is: a number of an inode alone comes back after two replacements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn of(file: &Metadata) -> Self {
+        Self { inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) }
+    }
 }
 
 impl Stamp {
@@ -131,7 +144,7 @@ impl Stamp {
     pub(super) fn is_current(&self, paths: &Paths) -> bool {
         let base = std::fs::metadata(paths.live(self.base));
         let end = std::fs::metadata(log(paths, self.base)).map_or(0, |log| log.len());
-        base.is_ok_and(|base| base.ino() == self.inode) && end == self.log
+        base.is_ok_and(|base| Identity::of(&base) == self.file) && end == self.log
     }
 
     /// Writes a change behind the others, before its flip.
