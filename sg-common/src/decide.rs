@@ -77,7 +77,7 @@ fn judge<P: Packet + ?Sized, T: Tables, const EGRESS: bool>(
             judging.ip(offset, &mut scratch.v6)
         }
         Ok(network) => judging.beside_ip(&network),
-        Err(reason) => judging.conclude(Outcome::without_rule(reason), |_event| {}),
+        Err(reason) => judging.refuse(reason),
     }
 }
 
@@ -90,6 +90,12 @@ impl<P: Packet + ?Sized, T: Tables, const EGRESS: bool> Judging<'_, P, T, EGRESS
         }
         let network = ethernet::locate(self.packet, context.link)?;
         if self.mac_is_legal(network.source) { Ok(network) } else { Err(Reason::SourceCheck) }
+    }
+
+    /// What has no network header. In a frame of its own: on the caller's stand all others.
+    #[inline(never)]
+    fn refuse(&self, reason: Reason) -> Outcome {
+        self.conclude(Outcome::without_rule(reason), |_event| {})
     }
 
     /// ARP, and whatever else is not IP.

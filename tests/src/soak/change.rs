@@ -80,9 +80,11 @@ pub(super) fn kill(options: Options) -> Result<Measured> {
         ensure!(now == number || now == number + 1, "number {now} after {number}");
         ensure!((now == number) == (told == current), "policy {told} is number {now}");
         if now == number {
-            old += 1
+            old += 1;
+            latest = latest.mul_f64(1.05);
         } else {
-            new += 1
+            new += 1;
+            latest = latest.div_f64(1.05);
         }
         (number, current) = (now, told);
     }
