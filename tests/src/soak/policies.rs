@@ -7,6 +7,7 @@ use std::{
     fmt::Write as _,
     io::ErrorKind,
     net::{IpAddr, SocketAddr, UdpSocket},
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
     thread,
     time::Duration,
 };
@@ -29,6 +30,9 @@ const FENCE: u16 = 9009;
 const RULES: u16 = 3;
 /// Longest that a packet may take.
 const ARRIVAL: Duration = Duration::from_secs(10);
+/// Source ports rise: of one that comes back soon the flows live on, whatever the policy says now.
+static PORT: AtomicU16 = AtomicU16::new(FIRST_PORT);
+const FIRST_PORT: u16 = 10_000;
 /// For what was overtaken, should the sender have changed processors.
 const STRAGGLERS: Duration = Duration::from_millis(50);
 
@@ -162,7 +166,8 @@ impl Server {
         let client = net.host("client");
         let family = |address: &&IpAddr| address.is_ipv4() == self.address.is_ipv4();
         let from = *client.addresses().iter().find(family).context("an address")?;
-        let socket = client.ns().run(|| UdpSocket::bind((from, 0)))?;
+        let port = PORT.fetch_add(1, Relaxed).max(FIRST_PORT);
+        let socket = client.ns().run(|| UdpSocket::bind((from, port)))?;
         for (policy, rule, _) in &self.ports {
             socket.send_to(&[0], SocketAddr::new(self.address, policy * 1000 + rule))?;
         }
