@@ -364,3 +364,30 @@ fn an_edit_does_not_bring_back_a_rule_whose_time_is_over() -> Result<()> {
         ("client", "server", Tcp(80), Connected),
     ])
 }
+
+#[test]
+fn a_rule_of_an_attached_file_goes_at_its_time() -> Result<()> {
+    let net = Net::pair()?;
+    let date = ["-u", "-d", "+20 seconds", "+%FT%TZ"];
+    let moment = run(std::process::Command::new("date").args(date), LONG)?.ok()?.stdout;
+    let rule = format!(
+        "- {{type: ssh, from: [0.0.0.0/0, \"::/0\"], expires: {}}}\n          - {{type: http",
+        moment.trim()
+    );
+    let text = lab()?.text().replace("- {type: http", &rule);
+    let mut scenario = Scenario::attach(&net, &Example::new("lab", text)?, Workload)?;
+    scenario.serve("server", &[Tcp(22), Tcp(80)])?;
+    let server = net.host("server").v4();
+    let ask = |limit| Tcp(22).ask(net.host("client"), server.into(), limit);
+    ensure!(ask(LONG)? == Connected, "for twenty seconds it holds");
+    let mut rounds = 0;
+    while ask(SHORT)? == Connected {
+        rounds += 1;
+        ensure!(rounds < 600, "the rule is still there");
+        thread::sleep(Duration::from_millis(200));
+    }
+    scenario.expect(&[
+        ("client", "server", Tcp(22), TimedOut),
+        ("client", "server", Tcp(80), Connected),
+    ])
+}

@@ -16,7 +16,8 @@ use super::refit::{Fitted, Refitting};
 use super::transaction::{Author, entry, refuse_unconfirmed};
 use super::wanted::tables_with;
 use super::{
-    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, journal, require_root, versions,
+    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, journal, keeper, require_root,
+    versions,
 };
 use crate::compile::{RuleSlots, Surroundings, TableSpec, compile};
 use crate::history::{History, Past};
@@ -98,8 +99,9 @@ pub fn attach(paths: &Paths, request: &AttachRequest<'_>) -> Result<Vec<Fitted>,
         devices: previous.as_ref().map_or_else(Vec::new, |live| live.devices.clone()),
         number,
         pending: None,
-        next_expiry: previous.as_ref().and_then(|live| live.next_expiry),
+        next_expiry: request.policy.next_expiry(),
     };
+    keeper::ensure_if_needed(paths, &live)?;
     let attempt = attach_all(paths, request, &fits, live, planned);
     match attempt {
         Ok(attached) => Ok(attached),
