@@ -422,6 +422,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
 
 /// The file that says what the policy with the edit would say; `None` for what no file says, such as that
 /// something goes that is not there.
+#[expect(clippy::wildcard_enum_match_arm, reason = "few edits can be said by a file")]
 fn as_file(policy: &Policy, edit: &Edit) -> Option<String> {
     let text = write(policy);
     let under = |heading: &str, line: String| {
