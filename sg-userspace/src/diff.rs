@@ -73,11 +73,19 @@ impl<K> KeyChanges<K> {
     pub fn is_empty(&self) -> bool {
         self.insert.is_empty() && self.change.is_empty() && self.remove.is_empty()
     }
+
+    fn writes(&self) -> usize {
+        self.insert.len() + self.change.len() + self.remove.len()
+    }
 }
 
 impl<A: IpAddress> AddressChanges<A> {
     fn is_empty(&self) -> bool {
         self.hosts.is_empty() && self.cidrs.is_empty() && self.own.is_empty()
+    }
+
+    fn writes(&self) -> usize {
+        self.hosts.writes() + self.cidrs.writes() + self.own.writes()
     }
 
     /// How many elements of `classes` the change takes before it gives any back.
@@ -88,6 +96,14 @@ impl<A: IpAddress> AddressChanges<A> {
 }
 
 impl Changes {
+    /// How many elements of the kernel's tables come, change or go.
+    #[must_use]
+    pub fn writes(&self) -> usize {
+        let rules = self.add_rules.len() + self.remove_rules.len();
+        let permits = self.add_permits.len() + self.remove_permits.len();
+        rules + permits + self.v4.writes() + self.v6.writes() + self.interfaces.len()
+    }
+
     /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {

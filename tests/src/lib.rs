@@ -21,6 +21,7 @@
 //! ```
 
 pub mod attack;
+pub mod bench;
 pub mod big_tcp;
 pub mod capture;
 pub mod case;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use sg_userspace::kernel::Paths;
 
 use crate::{
     netns::Namespace,
@@ -60,7 +61,19 @@ impl<'ns> Sgctl<'ns> {
     /// # Errors
     /// When it cannot be started or hangs; its exit code is for the test to judge.
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Output> {
-        process::run(&mut self.command(args), LIMIT)
+        self.run_within(LIMIT, args)
+    }
+
+    /// The same for what may take longer.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_within<S: AsRef<OsStr>>(
+        &self,
+        limit: Duration,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<Output> {
+        process::run(&mut self.command(args), limit)
     }
 
     /// Runs it in another namespace: one controller, one set of tables, devices in both.
@@ -140,6 +153,12 @@ impl<'ns> Sgctl<'ns> {
         let path = self.dir.join(name);
         fs::write(&path, text).with_context(|| path.display().to_string())?;
         Ok(path)
+    }
+
+    /// Where everything of it is, for the library that it is made of.
+    #[must_use]
+    pub fn paths(&self) -> Paths {
+        Paths { bpffs: self.pins.clone(), run: self.dir.join("run"), state: self.dir.join("state") }
     }
 
     /// Where its pins are.

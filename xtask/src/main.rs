@@ -5,6 +5,7 @@
 //! and a line in [`dispatch`].
 
 mod attack;
+mod bench;
 mod build;
 mod ci;
 mod cmd;
@@ -47,6 +48,8 @@ enum Command {
     Attack(attack::Args),
     /// Set up, then do again and again, under a flood, what no packet may notice (about half an hour)
     Soak(soak::Args),
+    /// Set up, then measure what a change of policy costs (about twenty minutes)
+    Bench(bench::Args),
     /// Set up, then replay captures: programs and host engine must agree on every packet
     Corpus(corpus::Args),
     /// Set up, then load every program and run every case on other kernels, in virtual machines
@@ -65,6 +68,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Demo => demo::run(),
         Command::Attack(args) => attack::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Corpus(args) => corpus::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

@@ -41,6 +41,9 @@ pub struct Edited {
     pub warnings: Vec<String>,
     /// Identifiers of the rules that came or went.
     pub rules: Vec<String>,
+    /// How many elements of the kernel's tables came, changed or went by the change that they were part of.
+    #[serde(default)]
+    pub writes: usize,
 }
 
 /// What is in force, ready to be changed.
@@ -108,8 +111,10 @@ impl Controller {
             return answers;
         }
         match self.put_in_force(paths, &made, review) {
-            Ok(number) => {
-                answers.iter_mut().flatten().for_each(|answer| answer.number = number);
+            Ok((number, writes)) => {
+                for answer in answers.iter_mut().flatten() {
+                    (answer.number, answer.writes) = (number, writes);
+                }
                 answers
             }
             Err(error) => {
@@ -134,15 +139,15 @@ impl Controller {
         paths: &Paths,
         made: &[(&EditRequest, Vec<Done>)],
         review: Option<Reviewer<'_>>,
-    ) -> Result<u64, KernelError> {
+    ) -> Result<(u64, usize), KernelError> {
         let number = self.history.next_number();
         let memberships = self.memberships(made).filter(|_| self.stamp.has_room());
-        match memberships {
+        let writes = match memberships {
             Some(memberships) => self.patch(paths, number, made, &memberships, review)?,
             None => self.compile(paths, number, made, review)?,
-        }
+        };
         self.live.number = number;
-        Ok(number)
+        Ok((number, writes))
     }
 
     /// The changed memberships, if members of groups elsewhere are all that has changed.
@@ -188,7 +193,7 @@ impl Controller {
             && !self.live.devices.iter().any(|device| device.interface == interface.name)
     }
 
-    /// A change of members.
+    /// A change of members; returns how many elements it wrote.
     fn patch(
         &mut self,
         paths: &Paths,
@@ -196,7 +201,7 @@ impl Controller {
         made: &[(&EditRequest, Vec<Done>)],
         memberships: &[Membership],
         review: Option<Reviewer<'_>>,
-    ) -> Result<(), KernelError> {
+    ) -> Result<usize, KernelError> {
         let tables = &self.live.tables;
         let patch = self.members.patch(tables, memberships);
         if let Some(review) = review {
@@ -207,7 +212,7 @@ impl Controller {
         let changes = patch.changes(tables);
         let (slots, sizes) = (&self.live.slots, &self.live.sizes);
         let planned = Planned::of(changes, &tables.capacities(), tables, slots, sizes)?;
-        let taken = planned.taken();
+        let (taken, writes) = (planned.taken(), planned.changes().writes());
         self.record(number, made)?;
         let edits = made.iter().flat_map(|(request, _)| &request.edits).cloned().collect();
         let written = write_patch(paths, &mut self.stamp, planned, &self.live, |prepared| Change {
@@ -222,11 +227,12 @@ impl Controller {
             Ok((slots, generation)) => {
                 patch.apply(&mut self.live.tables, &mut self.members);
                 (self.live.slots, self.generation) = (slots, generation);
-                Ok(())
+                Ok(writes)
             }
             Err(error) => {
                 self.is_stale = true;
-                settle(paths, self.generation, error)
+                settle(paths, self.generation, error)?;
+                Ok(writes)
             }
         }
     }
@@ -238,7 +244,7 @@ impl Controller {
         number: u64,
         made: &[(&EditRequest, Vec<Done>)],
         review: Option<Reviewer<'_>>,
-    ) -> Result<(), KernelError> {
+    ) -> Result<usize, KernelError> {
         let policy = self.editor.policy();
         let tables = tables_for(&self.live, policy)?;
         if let Some(review) = review {
@@ -246,6 +252,7 @@ impl Controller {
         }
         let Live { slots, sizes, .. } = &self.live;
         let planned = Planned::between(&self.live.tables, &tables, slots, sizes)?;
+        let writes = planned.changes().writes();
         let text = crate::policy::write(policy);
         let next_expiry = policy.next_expiry();
         let after = Live {
@@ -264,7 +271,7 @@ impl Controller {
         self.members = Members::of(&self.live.tables);
         (self.generation, self.stamp) = stamp(paths)?;
         self.is_stale = false;
-        Ok(())
+        Ok(writes)
     }
 
     fn review(
@@ -326,6 +333,7 @@ fn edited(done: &[Done]) -> Edited {
         number: 0,
         warnings: done.iter().flat_map(|one| one.warnings.iter().cloned()).collect(),
         rules: done.iter().flat_map(|one| &one.rules).map(ToString::to_string).collect(),
+        writes: 0,
     }
 }
 

@@ -28,6 +28,7 @@ pub mod kept;
 pub mod live;
 mod lock;
 mod maps;
+pub mod measure;
 mod namespace;
 mod netlink;
 mod object;

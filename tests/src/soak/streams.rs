@@ -74,7 +74,7 @@ struct Stream {
 }
 
 /// The receiving end of two streams.
-struct FarEnd {
+pub(crate) struct FarEnd {
     /// /proc/net/dev of its namespace.
     statistics: File,
     device: String,
@@ -84,7 +84,7 @@ struct FarEnd {
 }
 
 impl FarEnd {
-    fn open(namespace: &Namespace, device: &str) -> Result<Self> {
+    pub(crate) fn open(namespace: &Namespace, device: &str) -> Result<Self> {
         let open = || File::open("/proc/thread-self/net/dev");
         let statistics = namespace.run(open).context("/proc/net/dev")?;
         let mut end =
@@ -105,12 +105,18 @@ impl FarEnd {
     }
 
     /// Takes a place for packets, if there is one.
-    fn claim(&self, packets: u64) -> Result<bool> {
+    pub(crate) fn claim(&self, packets: u64) -> Result<bool> {
         let sent = self.sent.load(Ordering::Relaxed);
         let is_free = sent + packets <= self.arrived()? + WINDOW;
         let next = sent + packets;
         let (order, failed) = (Ordering::Relaxed, Ordering::Relaxed);
         Ok(is_free && self.sent.compare_exchange(sent, next, order, failed).is_ok())
+    }
+
+    /// Gives back the places of packets that were dropped on the way out of the near device: judged, and not on their
+    /// way.
+    pub(crate) fn give_back(&self, packets: u64) {
+        self.sent.fetch_sub(packets, Ordering::Relaxed);
     }
 }
 
@@ -249,8 +255,7 @@ impl Stream {
                 continue;
             }
             let dropped = u64::try_from(self.socket.send_many(batch)?)?;
-            // Dropped on the way out of the device: judged, and not on its way to the far end.
-            end.sent.fetch_sub(dropped, Ordering::Relaxed);
+            end.give_back(dropped);
             self.sent.fetch_add(packets, Ordering::Relaxed);
             batch = batches.next().context("no frames")?;
         }
@@ -282,7 +287,7 @@ fn counted(namespace: &Namespace) -> Result<[u64; 2]> {
     Ok([of("allowed")?, of("denied")?])
 }
 
-fn dropped(namespace: &Namespace, device: &str) -> Result<u64> {
+pub(crate) fn dropped(namespace: &Namespace, device: &str) -> Result<u64> {
     let listed = json(namespace, &["ip", "-j", "-s", "link", "show", "dev", device])?;
     let stats = &listed[0]["stats64"];
     let of = |way: &str| stats[way]["dropped"].as_u64().with_context(|| format!("{listed}"));

@@ -1,0 +1,179 @@
+//! What loading and judging cost, for benchmarks: no command needs it.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sg_common::abi::{CLASS_FIRST_FREE, ClassWord, HostKey};
+use sg_common::{LinkLayer, Side};
+
+use super::bpf::{program_by_id, wait_for_programs};
+use super::commit::{Planned, Prepared, Slots};
+use super::maps::PolicyMaps;
+use super::object::Object;
+use super::pod::Abi;
+use super::{Instance, KernelError, Sizes, paths};
+use crate::compile::{IpAddress as _, TableSpec};
+
+/// How elements get into maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// As a commit writes them: thousands by one system call.
+    Batch,
+    /// By one system call for each step of each: the class, the address, where it leads, the class levelled.
+    OneByOne,
+}
+
+/// What a load took.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// From the first write to the last, grace periods included.
+    pub whole: Duration,
+    /// What of it the grace periods were.
+    pub waiting: Duration,
+}
+
+/// Loads so many addresses into fresh maps, pinned meanwhile in a folder on bpffs that is not there yet.
+///
+/// # Errors
+/// When maps cannot be made or written.
+pub fn load(folder: &Path, addresses: u32, way: Way) -> Result<Load, KernelError> {
+    let pins = Pins::make(folder)?;
+    let sizes = Sizes { classes: addresses, hosts: addresses, cidrs: 1, own: 1, ..small() };
+    let instance = Instance::new(0, 1, Side::Host, LinkLayer::Ethernet);
+    let _object = Object::open(&pins.0, &sizes, &instance)?;
+    let maps = PolicyMaps::open(&pins.0)?;
+    let mut tables = TableSpec::default();
+    for index in 0..addresses {
+        // Of a large network, in no order: an odd factor meets every address once.
+        let bits = index.wrapping_mul(0x9e37_79b1) & 0x00ff_ffff;
+        tables.v4.hosts.insert((1, Ipv4Addr::from_bits(0x0a00_0000 | bits)), CLASS_FIRST_FREE);
+    }
+    match way {
+        Way::Batch => by_batch(maps, &tables, &sizes),
+        Way::OneByOne => one_by_one(maps, &tables),
+    }
+}
+
+fn by_batch(maps: PolicyMaps, tables: &TableSpec, sizes: &Sizes) -> Result<Load, KernelError> {
+    let slots = Slots::default();
+    let planned = Planned::between(&TableSpec::default(), tables, &slots, sizes)?;
+    let waiting = grace_periods()?;
+    let started = Instant::now();
+    Prepared::write(maps, planned, &slots)?.flip()?;
+    Ok(Load { whole: started.elapsed(), waiting })
+}
+
+fn one_by_one(mut maps: PolicyMaps, tables: &TableSpec) -> Result<Load, KernelError> {
+    let class = |e| KernelError::map("write", "CLASSES", e);
+    let host = |e| KernelError::map("write", "HOSTS_V4", e);
+    let key = |&(vpc, address): &(u32, Ipv4Addr)| Abi(HostKey { vpc, address: address.wire() });
+    let waiting = grace_periods()?;
+    let started = Instant::now();
+    for (slot, (address, &number)) in (0..).zip(&tables.v4.hosts) {
+        maps.classes.set(slot, Abi(ClassWord::new([0, number])), 0).map_err(class)?;
+        maps.hosts_v4.map.insert(key(address), slot, 0).map_err(host)?;
+    }
+    maps.generation.set(0, 1, 0).map_err(|e| KernelError::map("write", "GENERATION", e))?;
+    wait_for_programs()?;
+    for (address, &number) in &tables.v4.hosts {
+        let slot = maps.hosts_v4.map.get(&key(address), 0).map_err(host)?;
+        maps.classes.set(slot, Abi(ClassWord::new([number; 2])), 0).map_err(class)?;
+    }
+    wait_for_programs()?;
+    Ok(Load { whole: started.elapsed(), waiting })
+}
+
+/// What the two of a change take at the moment.
+fn grace_periods() -> Result<Duration, KernelError> {
+    let started = Instant::now();
+    wait_for_programs()?;
+    wait_for_programs()?;
+    Ok(started.elapsed())
+}
+
+/// Sizes of tables that stay empty.
+fn small() -> Sizes {
+    let (permits, rules, flows, opening, fragments) = (1, 1, 1024, 1024, 1024);
+    Sizes { permits, rules, flows, opening, fragments, ..Sizes::default() }
+}
+
+/// A folder of pins, gone when dropped.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn make(folder: &Path) -> Result<Self, KernelError> {
+        paths::create_private(folder).map_err(KernelError::file("make", folder))?;
+        Ok(Self(folder.to_owned()))
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            log::warn!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// The kernel takes the time of every program run for as long as this lives.
+#[derive(Debug)]
+pub struct Timing {
+    _on: OwnedFd,
+}
+
+impl Timing {
+    /// From now on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn start() -> Result<Self, KernelError> {
+        let failed = |error: aya::sys::SyscallError| KernelError::Syscall {
+            call: "BPF_ENABLE_STATS",
+            source: error.io_error,
+        };
+        aya::sys::enable_stats(aya::sys::Stats::RunTime).map(|on| Self { _on: on }).map_err(failed)
+    }
+}
+
+/// Runs of a program while they were timed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// How many.
+    pub count: u64,
+    /// What they took together, in nanoseconds.
+    pub time: u64,
+}
+
+/// The runs of a program so far, by its identifier.
+///
+/// # Errors
+/// When there is no such program.
+pub fn runs(program: u32) -> Result<Runs, KernelError> {
+    let failed = |source| KernelError::Syscall { call: "program statistics", source };
+    let fd = program_by_id(program).map_err(failed)?;
+    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    Ok(parse_runs(&std::fs::read_to_string(path).map_err(failed)?))
+}
+
+fn parse_runs(text: &str) -> Runs {
+    let number = |name: &str| {
+        let mut found = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        found.next().and_then(|number| number.trim().parse().ok()).unwrap_or_default()
+    };
+    Runs { count: number("run_cnt"), time: number("run_time_ns") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_read_from_what_the_kernel_says_of_a_program() {
+        let text =
+            "pos:\t0\nprog_type:\t3\nrun_time_ns:\t1234\nrun_cnt:\t10\nrecursion_misses:\t0\n";
+        assert_eq!(parse_runs(text), Runs { count: 10, time: 1234 });
+        assert_eq!(parse_runs("pos:\t0\n"), Runs::default());
+    }
+}

@@ -1,0 +1,125 @@
+//! Compiling a large policy against a tenth of it: time that grows with the input, and memory by the member.
+
+use anyhow::{Result, ensure};
+use sg_userspace::compile::{Surroundings, compile};
+use sg_userspace::policy::Policy;
+use sg_userspace::policy::model::{Interface, Peer, Rule};
+
+use super::{
+    ALLOCATED, Measured, Options, figures,
+    generate::{self, block, drawn, everywhere, tcp},
+};
+
+/// Rules of each group.
+const RULES: usize = 10;
+/// Members by group.
+const MEMBERS: usize = 100;
+/// One member in so many has a second group.
+const SHARED: usize = 8;
+const ROUNDS: usize = 3;
+
+pub(super) fn run(options: Options) -> Result<Measured> {
+    let groups = options.scaled(10_000);
+    let (whole, tenth) = (sample(groups), sample(groups / 10));
+    let mut pairs = Vec::new();
+    let (mut peak, mut entries) = (0, String::new());
+    for _ in 0..ROUNDS {
+        // Ten of the small ones take about as long, so that both meet the same moments of the machine.
+        let mut small = Vec::new();
+        for _ in 0..5 {
+            small.push(compiled(&tenth)?.seconds);
+        }
+        let large = compiled(&whole)?;
+        for _ in 0..5 {
+            small.push(compiled(&tenth)?.seconds);
+        }
+        pairs.push((large.seconds, figures::median(small)));
+        (peak, entries) = (large.peak.max(peak), large.entries);
+    }
+    ensure!(peak > 0, "this program does not count what it allocates");
+    let mut measured = Measured::begin();
+    measured.at_most(12.0, figures::median_ratio(&pairs), "time");
+    let bytes = figures::number(peak) / figures::number(groups * MEMBERS);
+    measured.add(bytes <= 200.0, format!("{bytes:.0} bytes a member"));
+    let (large, small) = figures::medians(&pairs);
+    measured.context(format!("{large:.2} s against {small:.3} s; {entries}"));
+    Ok(measured)
+}
+
+struct Compiled {
+    seconds: f64,
+    peak: usize,
+    entries: String,
+}
+
+fn compiled((policy, here): &(Policy, Surroundings)) -> Result<Compiled> {
+    let before = ALLOCATED.current_usage();
+    ALLOCATED.reset_peak_usage();
+    let (seconds, spec) = figures::timed(|| compile(policy, here, None));
+    let peak = ALLOCATED.peak_usage().saturating_sub(before);
+    let sizes = spec?.capacities();
+    let entries = format!(
+        "{} permits, {} classes, {} addresses",
+        sizes.permits, sizes.classes, sizes.hosts_v4
+    );
+    Ok(Compiled { seconds, peak, entries })
+}
+
+/// A policy in which every group is some local interface's, so that every rule and every member counts.
+fn sample(groups: usize) -> (Policy, Surroundings) {
+    let rules = |group: usize| -> Vec<Rule> {
+        let rule = |index: usize| {
+            let seed = group * RULES + index;
+            let peer = match index % 3 {
+                0 | 1 => Peer::Group(drawn(seed + 1) % groups),
+                _ => Peer::Cidr(elsewhere(seed)),
+            };
+            tcp(drawn(seed), peer)
+        };
+        (1..RULES).map(rule).collect()
+    };
+    let member = |index: usize| -> Interface {
+        let mut of = vec![index % groups];
+        if (index / groups).is_multiple_of(SHARED) {
+            of.push((index + index / groups + 1) % groups);
+        }
+        generate::interface(index, block(generate::address(index), 32), of)
+    };
+    let of = |index| generate::group(index, rules(index), vec![everywhere()]);
+    let policy = generate::policy(
+        (0..groups).map(of).collect(),
+        (0..groups * MEMBERS).map(member).collect(),
+        Vec::new(),
+    );
+    let names: Vec<_> = (0..groups).map(generate::interface_name).collect();
+    (policy, Surroundings::of(names.iter().map(String::as_str)))
+}
+
+/// A block that holds no member and, but for chance, no other block.
+fn elsewhere(seed: usize) -> ipnet::IpNet {
+    let bits = 0x8000_0000 | u32::try_from(drawn(seed + 7)).unwrap_or_default();
+    block(std::net::Ipv4Addr::from_bits(bits), 28)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_said_is_compiled() {
+        let groups = 20;
+        let (policy, here) = sample(groups);
+        let vpc = &policy.vpcs[0];
+        let rules: usize = vpc.groups.iter().map(|it| it.ingress.len() + it.egress.len()).sum();
+        assert_eq!(rules, groups * RULES);
+        let spec = compile(&policy, &here, None).expect("a spec");
+        assert_eq!(spec.policies.len(), groups);
+        let of_groups = spec
+            .rules
+            .values()
+            .filter(|rule| matches!(rule.identity.origin, sg_userspace::compile::Origin::Group(_)));
+        assert_eq!(of_groups.count(), rules);
+        // Members of groups that no rule names are nobody's peer.
+        assert!(spec.v4.hosts.len() > groups * MEMBERS * 9 / 10);
+    }
+}
