@@ -122,7 +122,7 @@ pub(super) fn make(
     for warning in &edited.warnings {
         log::warn!("{warning}");
     }
-    let Edited { number, rules, warnings } = &edited;
+    let Edited { number, rules, warnings, writes: _ } = &edited;
     if global.output == Format::Json {
         output::print_json(&Report { number: *number, rules, warnings })?;
         return Ok(Exit::Yes);
