@@ -1,7 +1,7 @@
 //! The maps, pinned by name and shared by the programs of all devices. Sizes here are the smallest that
 //! load; the loader sets the real ones.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
@@ -18,7 +18,7 @@ pub(crate) static GENERATION: Array<u64> = Array::pinned(1, 0);
 #[map]
 pub(crate) static INTERFACES: Array<Interface> = Array::pinned(1, 0);
 #[map]
-pub(crate) static CLASSES: Array<ClassWord> = Array::pinned(1, 0);
+pub(crate) static CLASSES: Array<ClassWord> = Array::pinned(1, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static PERMITS: LpmTrie<PermitKey, Permit> = LpmTrie::pinned(1, BPF_F_NO_PREALLOC);
 

@@ -18,10 +18,12 @@ const POLICY: &str = r#"
 vpcs:
   - name: v
     cidrs: [10.0.0.0/8, "fd00::/16"]
+    prefix_lists:
+      - {name: list, cidrs: [10.2.0.5, 10.1.2.6, "fd00::2"]}
     security_groups:
       - {name: a, ingress: [{protocol: tcp, ports: [22, 80-90], from: {group: a}}]}
-      - {name: b, ingress: [{protocol: all, from: {group: a}}, {protocol: udp, ports: 53, from: 10.1.0.0/16}]}
-      - {name: c, ingress: [{protocol: tcp, ports: 443, from: {group: c}}, {protocol: tcp, ports: 80, from: 0.0.0.0/0}], egress: [{protocol: all, to: {group: b}}]}
+      - {name: b, ingress: [{protocol: all, from: {group: a}}, {protocol: udp, ports: 53, from: [10.1.0.0/16, 10.2.0.4, 10.2.0.99]}]}
+      - {name: c, ingress: [{protocol: tcp, ports: 443, from: {group: c}}, {protocol: tcp, ports: 80, from: 0.0.0.0/0}, {protocol: tcp, ports: 25, from: {prefix_list: list}}], egress: [{protocol: all, to: {group: b}}]}
       - {name: d}
     interfaces:
       - {name: one, addresses: [10.9.0.1], groups: [a], device: one}

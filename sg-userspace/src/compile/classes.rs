@@ -1,8 +1,10 @@
 //! From addresses to classes: which peers each address belongs to.
 //!
-//! Single members go into `hosts`, everything with a prefix into `cidrs`. A lookup there finds the longest
-//! prefix only, so each entry's class holds the peers of all shorter ones: prefixes either nest or are
-//! disjoint, so a walk in sorted order with a stack of what holds the current one sees each once.
+//! Single addresses go into `hosts`, members and what rules name alike, everything with a prefix into `cidrs`. A
+//! lookup there finds the longest prefix only, so each entry's class holds the peers of all shorter ones: prefixes
+//! either nest or are disjoint, so a walk in sorted order with a stack of what holds the current one sees each once.
+//! A single address in `hosts` holds nothing of the blocks around it, which are looked up beside it: a rule for a
+//! broad block costs nothing more for the addresses inside that rules name, such as a VPC's own name server.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -23,13 +25,15 @@ pub(super) type ClassesOf = HashMap<u32, Vec<u32>>;
 struct Draft<A> {
     /// Single addresses and the index of the interface that has them.
     hosts: Vec<(A, usize)>,
+    /// Single addresses that rules name, and the peer.
+    singles: Vec<(A, u32)>,
     /// First address, length, peer.
     prefixes: Vec<(A, u8, u32)>,
 }
 
 impl<A> Default for Draft<A> {
     fn default() -> Self {
-        Self { hosts: Vec::new(), prefixes: Vec::new() }
+        Self { hosts: Vec::new(), singles: Vec::new(), prefixes: Vec::new() }
     }
 }
 
@@ -85,8 +89,8 @@ impl Drafts {
 
     fn prefix(&mut self, net: &IpNet, peer: u32) {
         match net {
-            IpNet::V4(net) => self.v4.prefixes.push((net.network(), net.prefix_len(), peer)),
-            IpNet::V6(net) => self.v6.prefixes.push((net.network(), net.prefix_len(), peer)),
+            IpNet::V4(net) => self.v4.named(net.network(), net.prefix_len(), peer),
+            IpNet::V6(net) => self.v6.named(net.network(), net.prefix_len(), peer),
         }
     }
 }
@@ -121,6 +125,14 @@ impl<A: IpAddress> Draft<A> {
         }
     }
 
+    fn named(&mut self, address: A, length: u8, peer: u32) {
+        if length == A::MAX_LENGTH {
+            self.singles.push((address, peer));
+        } else {
+            self.prefixes.push((address, length, peer));
+        }
+    }
+
     fn enter(
         mut self,
         vpc: u32,
@@ -129,10 +141,21 @@ impl<A: IpAddress> Draft<A> {
         tables: &mut AddressSpec<A>,
     ) {
         self.hosts.sort_unstable();
+        self.singles.sort_unstable();
+        let mut singles = self.singles.chunk_by(|left, right| left.0 == right.0).peekable();
+        let peers_of = |run: &[(A, u32)]| run.iter().map(|&(_, peer)| peer).collect::<Vec<_>>();
         for run in self.hosts.chunk_by(|left, right| left.0 == right.0) {
+            let address = run[0].0;
+            while let Some(named) = singles.next_if(|named| named[0].0 < address) {
+                tables.hosts.insert((vpc, named[0].0), pool.class(sorted(peers_of(named))));
+            }
             let groups = run.iter().flat_map(|&(_, interface)| &members[interface]).copied();
-            let class = pool.class(sorted(groups.collect()));
-            tables.hosts.insert((vpc, run[0].0), class);
+            let named = singles.next_if(|named| named[0].0 == address).unwrap_or_default();
+            let class = pool.class(sorted(groups.chain(peers_of(named)).collect()));
+            tables.hosts.insert((vpc, address), class);
+        }
+        for named in singles {
+            tables.hosts.insert((vpc, named[0].0), pool.class(sorted(peers_of(named))));
         }
         self.prefixes.sort_unstable();
         self.prefixes.dedup();

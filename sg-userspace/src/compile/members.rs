@@ -4,7 +4,7 @@
 //! prefixes stay as they are; a class that nobody had brings its permits, one that nobody has any more takes them
 //! along. [`Members`] knows of compiled tables what such a change must find without looking for it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ pub struct Members {
     vpcs: HashMap<String, u32>,
     /// Numbers of the groups that local rules name, by VPC.
     groups: HashMap<(u32, String), u32>,
+    /// The same numbers.
+    is_group: HashSet<u32>,
     /// Numbers of classes.
     classes: HashMap<Vec<u32>, u32>,
     /// How many entries of address tables lead to each.
@@ -83,9 +85,11 @@ impl Members {
             PeerName::Group(name) => Some(((peer.vpc, name.clone()), number)),
             PeerName::Cidr(_) | PeerName::PrefixList(_) => None,
         };
+        let groups: HashMap<_, _> = spec.peers.iter().filter_map(group).collect();
         Self {
             vpcs: spec.vpcs.iter().map(|(&number, name)| (name.clone(), number)).collect(),
-            groups: spec.peers.iter().filter_map(group).collect(),
+            is_group: groups.values().copied().collect(),
+            groups,
             classes: spec.classes.iter().map(|(&class, peers)| (peers.clone(), class)).collect(),
             uses,
             named_by: named_by(spec),
@@ -185,9 +189,11 @@ impl Draft<'_> {
         groups: &[String],
     ) -> Option<Moved> {
         let number = |name: &String| self.members.groups.get(&(key.0, name.clone())).copied();
-        let peers: BTreeSet<u32> = groups.iter().filter_map(number).collect();
         let old = family.hosts.get(&key).copied().unwrap_or(CLASS_NONE);
         let before = self.spec.classes.get(&old).map_or(&[][..], Vec::as_slice);
+        // That rules name the address itself does not depend on its groups.
+        let named = before.iter().copied().filter(|peer| !self.members.is_group.contains(peer));
+        let peers: BTreeSet<u32> = groups.iter().filter_map(number).chain(named).collect();
         self.narrowed.extend(before.iter().filter(|peer| !peers.contains(peer)));
         let new =
             if peers.is_empty() { CLASS_NONE } else { self.class(peers.into_iter().collect()) };

@@ -267,11 +267,9 @@ fn class_word(generation: u64, class: Versions) -> ClassWord {
 
 fn set_classes(
     maps: &PolicyMaps,
-    words: impl Iterator<Item = (u32, ClassWord)>,
+    mut words: impl Iterator<Item = (u32, ClassWord)>,
 ) -> Result<(), KernelError> {
-    let (slots, words): (Vec<u32>, Vec<Abi<ClassWord>>) =
-        words.map(|(slot, word)| (slot, Abi(word))).unzip();
-    maps.batches.classes.update(&slots, &words)
+    words.try_for_each(|(slot, word)| maps.classes.set(slot, word))
 }
 
 fn set_interface(

@@ -15,6 +15,7 @@ use super::address_tables::{HostTable, PrefixTable};
 use super::batch::Batch;
 use super::hits::RuleTable;
 use super::pod::Abi;
+use super::words::Words;
 
 pub(super) type Lpm<K> = LpmTrie<MapData, Abi<K>, u32>;
 pub(super) type Hash<K, V> = HashMap<MapData, Abi<K>, V>;
@@ -23,7 +24,7 @@ pub(super) type Hash<K, V> = HashMap<MapData, Abi<K>, V>;
 pub(super) struct PolicyMaps {
     pub(super) generation: Array<MapData, u64>,
     pub(super) interfaces: Array<MapData, Abi<Interface>>,
-    pub(super) classes: Array<MapData, Abi<ClassWord>>,
+    pub(super) classes: Words,
     pub(super) permits: Lpm<PermitKey>,
     pub(super) rules: RuleTable,
     pub(super) hosts_v4: HostTable<V4>,
@@ -37,7 +38,6 @@ pub(super) struct PolicyMaps {
 
 /// Those that are written by the batch besides.
 pub(super) struct Batches {
-    pub(super) classes: Batch<u32, Abi<ClassWord>>,
     pub(super) permits: Batch<Key<Abi<PermitKey>>, u32>,
 }
 
@@ -73,10 +73,12 @@ pub(super) fn generation(pins: &Path) -> Result<u64, KernelError> {
 
 impl PolicyMaps {
     pub(super) fn open(pins: &Path) -> Result<Self, KernelError> {
+        // Its type is compared here, and its size is told.
+        let classes: Array<MapData, Abi<ClassWord>> = open(pins, "CLASSES")?;
         Ok(Self {
             generation: open(pins, "GENERATION")?,
             interfaces: open(pins, "INTERFACES")?,
-            classes: open(pins, "CLASSES")?,
+            classes: Words::open(pins, "CLASSES", classes.len())?,
             permits: open(pins, "PERMITS")?,
             rules: RuleTable::open(pins)?,
             hosts_v4: hosts(pins, "HOSTS_V4")?,
@@ -85,10 +87,7 @@ impl PolicyMaps {
             cidrs_v6: prefixes(pins, "CIDRS_V6")?,
             own_v4: prefixes(pins, "OWN_V4")?,
             own_v6: prefixes(pins, "OWN_V6")?,
-            batches: Batches {
-                classes: Batch::open(pins, "CLASSES")?,
-                permits: Batch::open(pins, "PERMITS")?,
-            },
+            batches: Batches { permits: Batch::open(pins, "PERMITS")? },
         })
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use aya::maps::{Array, MapData};
 use sg_common::abi::{CLASS_FIRST_FREE, ClassWord, HostKey};
 use sg_common::{LinkLayer, Side};
 
@@ -13,7 +14,7 @@ use super::commit::{Planned, Prepared, Slots};
 use super::maps::PolicyMaps;
 use super::object::Object;
 use super::pod::Abi;
-use super::{Instance, KernelError, Sizes, paths};
+use super::{Instance, KernelError, Sizes, maps, paths};
 use crate::compile::{IpAddress as _, TableSpec};
 
 /// How elements get into maps.
@@ -52,7 +53,7 @@ pub fn load(folder: &Path, addresses: u32, way: Way) -> Result<Load, KernelError
     }
     match way {
         Way::Batch => by_batch(maps, &tables, &sizes),
-        Way::OneByOne => one_by_one(maps, &tables),
+        Way::OneByOne => one_by_one(maps, &pins.0, &tables),
     }
 }
 
@@ -65,21 +66,22 @@ fn by_batch(maps: PolicyMaps, tables: &TableSpec, sizes: &Sizes) -> Result<Load,
     Ok(Load { whole: started.elapsed(), waiting })
 }
 
-fn one_by_one(mut maps: PolicyMaps, tables: &TableSpec) -> Result<Load, KernelError> {
+fn one_by_one(mut maps: PolicyMaps, pins: &Path, tables: &TableSpec) -> Result<Load, KernelError> {
+    let mut classes: Array<MapData, Abi<ClassWord>> = maps::open(pins, "CLASSES")?;
     let class = |e| KernelError::map("write", "CLASSES", e);
     let host = |e| KernelError::map("write", "HOSTS_V4", e);
     let key = |&(vpc, address): &(u32, Ipv4Addr)| Abi(HostKey { vpc, address: address.wire() });
     let waiting = grace_periods()?;
     let started = Instant::now();
     for (slot, (address, &number)) in (0..).zip(&tables.v4.hosts) {
-        maps.classes.set(slot, Abi(ClassWord::new([0, number])), 0).map_err(class)?;
+        classes.set(slot, Abi(ClassWord::new([0, number])), 0).map_err(class)?;
         maps.hosts_v4.map.insert(key(address), slot, 0).map_err(host)?;
     }
     maps.generation.set(0, 1, 0).map_err(|e| KernelError::map("write", "GENERATION", e))?;
     wait_for_programs()?;
     for (address, &number) in &tables.v4.hosts {
         let slot = maps.hosts_v4.map.get(&key(address), 0).map_err(host)?;
-        maps.classes.set(slot, Abi(ClassWord::new([number; 2])), 0).map_err(class)?;
+        classes.set(slot, Abi(ClassWord::new([number; 2])), 0).map_err(class)?;
     }
     wait_for_programs()?;
     Ok(Load { whole: started.elapsed(), waiting })

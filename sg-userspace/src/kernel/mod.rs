@@ -50,6 +50,7 @@ pub mod transaction;
 pub mod versions;
 pub mod wanted;
 pub mod watch;
+mod words;
 
 use std::path::PathBuf;
 

@@ -130,9 +130,7 @@ where
     words.extend(level_prefixes(cidr_table, &cidrs, used)?);
     words.extend(level_prefixes(own_table, &own, used)?);
     for (slot, class) in words {
-        maps.classes
-            .set(slot, Abi(ClassWord::new([class; 2])), 0)
-            .map_err(|e| KernelError::map("level", "CLASSES", e))?;
+        maps.classes.set(slot, ClassWord::new([class; 2]))?;
     }
     Ok(())
 }

@@ -14,7 +14,8 @@ use super::{
 const RULES: usize = 10;
 /// Members by group.
 const MEMBERS: usize = 100;
-/// One member in so many has a second group.
+/// One member in so many has a second group, its first one's neighbour: sets of groups are few, as they are where
+/// people make them.
 const SHARED: usize = 8;
 const ROUNDS: usize = 3;
 
@@ -81,7 +82,7 @@ fn sample(groups: usize) -> (Policy, Surroundings) {
     let member = |index: usize| -> Interface {
         let mut of = vec![index % groups];
         if (index / groups).is_multiple_of(SHARED) {
-            of.push((index + index / groups + 1) % groups);
+            of.push((index + 1) % groups);
         }
         generate::interface(index, block(generate::address(index), 32), of)
     };
