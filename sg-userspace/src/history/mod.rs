@@ -113,6 +113,8 @@ fn range(first: u64, last: u64) -> String {
 pub struct History {
     directory: PathBuf,
     segments: Vec<Segment>,
+    /// Those of which nothing has ever been in force: whoever wrote them was killed.
+    strays: Vec<Segment>,
     in_force: u64,
 }
 
@@ -126,9 +128,10 @@ impl History {
         let mut segments = segment::all(&directory)?;
         if let Some(number) = in_force {
             segments.iter_mut().for_each(|segment| segment.forget_after(number));
-            segments.retain(|segment| !segment.entries.is_empty());
         }
-        Ok(Self { directory, segments, in_force: in_force.unwrap_or(0) })
+        let (segments, strays) =
+            segments.into_iter().partition(|segment| !segment.entries.is_empty());
+        Ok(Self { directory, segments, strays, in_force: in_force.unwrap_or(0) })
     }
 
     /// The entries, oldest first.
@@ -162,7 +165,8 @@ impl History {
     /// edits cannot join what they follow.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing was.
+    /// When it cannot be written; then it counts no more than what a killed command leaves, and the history must
+    /// be opened anew.
     pub fn append(
         &mut self,
         entry: Entry,
@@ -170,6 +174,10 @@ impl History {
     ) -> Result<(), HistoryError> {
         let directory = self.directory.clone();
         create_private(&directory).map_err(HistoryError::file("make", &directory))?;
+        // Their numbers are about to be given again, and would then seem to have been in force.
+        while let Some(stray) = self.strays.pop() {
+            stray.remove()?;
+        }
         let (number, segments) = (entry.number, &mut self.segments);
         match (&entry.content, segments.last_mut()) {
             (Content::Edits(_), Some(last)) if last.has_room_for(number) => last.append(entry)?,

@@ -14,10 +14,8 @@ const SMALLEST_ROOM: usize = 1 << 16;
 pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) entries: Vec<Entry>,
-    /// Where each entry's line ends.
+    /// Where each entry's line ends; behind the last, what counts no more.
     ends: Vec<u64>,
-    /// Bytes of the file; behind the last end, the rest of a line whose writer was killed.
-    length: u64,
 }
 
 /// The segments of a directory, oldest first.
@@ -58,7 +56,7 @@ impl Segment {
             entries.push(entry);
             ends.push(end);
         }
-        Ok(Self { path, entries, ends, length: text.len() as u64 })
+        Ok(Self { path, entries, ends })
     }
 
     /// A new file with one entry, whole or not there.
@@ -71,7 +69,7 @@ impl Segment {
         file.write_all(&line).and_then(|()| file.sync_all()).map_err(failed)?;
         std::fs::rename(&temporary, &path).map_err(failed)?;
         let end = line.len() as u64;
-        Ok(Self { path, entries: vec![entry], ends: vec![end], length: end })
+        Ok(Self { path, entries: vec![entry], ends: vec![end] })
     }
 
     /// Whether the edits of this number may join: they must follow the last entry, and reading them must not
@@ -92,13 +90,13 @@ impl Segment {
         let line = line(&entry).map_err(failed)?;
         let end = self.ends.last().copied().unwrap_or(0);
         let mut file = OpenOptions::new().append(true).open(&self.path).map_err(failed)?;
-        if self.length != end {
+        // An earlier write of ours may have found the disk full: the file knows, we do not.
+        if file.metadata().map_err(failed)?.len() != end {
             file.set_len(end).map_err(failed)?;
         }
         file.write_all(&line).and_then(|()| file.sync_data()).map_err(failed)?;
-        self.length = end + line.len() as u64;
         self.entries.push(entry);
-        self.ends.push(self.length);
+        self.ends.push(end + line.len() as u64);
         Ok(())
     }
 

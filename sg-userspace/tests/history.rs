@@ -1,0 +1,72 @@
+//! What commands that were killed, or that found a full disk, leave in the history: no later entry may build on it.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use sg_userspace::history::{Content, Entry, History, Past};
+use sg_userspace::policy::edit::Edit;
+
+fn past(text: &str) -> Past {
+    Past { path: "policy.yaml".to_owned(), text: text.to_owned() }
+}
+
+fn policy(groups: &[&str]) -> String {
+    let groups: Vec<_> =
+        groups.iter().map(|name| format!("{{name: {name}, description: d}}")).collect();
+    format!(
+        "dialect: aws\nvpcs: [{{name: v, cidrs: [10.0.0.0/8], security_groups: [{}]}}]\n",
+        groups.join(", ")
+    )
+}
+
+fn entry(number: u64, content: Content) -> Entry {
+    let (user, command) = ("someone".to_owned(), "something".to_owned());
+    Entry { number, time: number, user, command, message: None, diff: Vec::new(), content }
+}
+
+fn whole(number: u64, text: &str) -> Entry {
+    entry(number, past(text).into())
+}
+
+fn edit(number: u64, group: &str) -> Entry {
+    let group = format!("{{name: {group}, description: d}}");
+    entry(number, Content::Edits(vec![Edit::GroupCreate { vpc: None, group }]))
+}
+
+fn append(state: &Path, in_force: u64, entry: Entry) {
+    let mut history = History::open(state, Some(in_force)).expect("readable");
+    assert_eq!(history.next_number(), entry.number);
+    history.append(entry, || panic!("edits join")).expect("room");
+}
+
+#[test]
+fn what_never_came_into_force_is_not_built_on() {
+    let state = tempfile::tempdir().expect("a directory");
+    append(state.path(), 0, whole(1, &policy(&["web"])));
+    // Whoever applied this was killed before it counted.
+    append(state.path(), 1, whole(2, &policy(&["never"])));
+    append(state.path(), 1, edit(2, "two"));
+    append(state.path(), 2, edit(3, "three"));
+    let history = History::open(state.path(), Some(3)).expect("readable");
+    let numbers: Vec<_> = history.entries().map(|entry| entry.number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    let text = history.policy(3).expect("kept").text;
+    assert!(!text.contains("never"), "{text}");
+    assert!(text.contains("two") && text.contains("three"), "{text}");
+}
+
+#[test]
+fn half_a_line_is_not_written_on() {
+    let state = tempfile::tempdir().expect("a directory");
+    let mut history = History::open(state.path(), None).expect("empty");
+    history.append(whole(1, &policy(&["web"])), || panic!("whole")).expect("room");
+    // What a write leaves that found the disk full, while whoever wrote goes on.
+    let file = state.path().join("history/00000000000000000001.jsonl");
+    let mut file = OpenOptions::new().append(true).open(file).expect("the segment");
+    file.write_all(b"{\"number\":2,\"ti").expect("room");
+    history.append(edit(2, "two"), || panic!("edits join")).expect("room");
+    let again = History::open(state.path(), Some(2)).expect("not damaged");
+    let text = again.policy(2).expect("kept").text;
+    assert!(text.contains("two"), "{text}");
+}
