@@ -6,45 +6,21 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
-
 use super::commit::{Planned, Prepared};
 use super::journal::{Change, Files, Stamp};
 use super::live::{Live, Source};
 use super::maps::PolicyMaps;
 use super::recover::settle;
+use super::request::{EditRequest, Edited, author, edited, failed, refused};
 use super::session::open_live;
-use super::transaction::{Author, Review, Reviewer, commit, entry, refuse_unconfirmed};
+use super::transaction::{Review, Reviewer, commit, entry, refuse_unconfirmed};
 use super::wanted::tables_for;
 use super::{KernelError, Paths, keeper};
 use crate::compile::{Members, Membership};
 use crate::history::{Content, History, Past};
 use crate::policy::edit::{Done, Edit, Editor, Touched};
 use crate::policy::model::Interface;
-
-/// Edits that belong together: all are made, or none.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EditRequest {
-    /// In this order.
-    pub edits: Vec<Edit>,
-    /// Who wants them.
-    pub author: Author,
-}
-
-/// Edits that have been made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Edited {
-    /// Number in the history of what is in force now.
-    pub number: u64,
-    /// What was found and did not stop them.
-    pub warnings: Vec<String>,
-    /// Identifiers of the rules that came or went.
-    pub rules: Vec<String>,
-    /// How many elements of the kernel's tables came, changed or went by the change that they were part of.
-    #[serde(default)]
-    pub writes: usize,
-}
+use ipnet::IpNet;
 
 /// What is in force, ready to be changed.
 pub(super) struct Controller {
@@ -91,10 +67,17 @@ impl Controller {
         requests: &[EditRequest],
         review: Option<Reviewer<'_>>,
     ) -> Vec<Result<Edited, KernelError>> {
+        if self.is_stale {
+            // One of several that are tried one by one has failed half-way.
+            match Self::open(paths) {
+                Ok(anew) => *self = anew,
+                Err(error) => return refused(requests, &error),
+            }
+        }
         let mut answers: Vec<Result<Edited, KernelError>> = Vec::with_capacity(requests.len());
         let mut made: Vec<(&EditRequest, Vec<Done>)> = Vec::with_capacity(requests.len());
         for request in requests {
-            let done = refuse_unconfirmed(&self.live).and_then(|()| {
+            let done = self.refuse_unconfirmed(paths, request).and_then(|()| {
                 let done = self.editor.apply_all(&request.edits);
                 done.map_err(|(_position, error)| KernelError::Edit(Box::new(error)))
             });
@@ -118,7 +101,8 @@ impl Controller {
                 answers
             }
             Err(error) => {
-                let alone = made.len() == 1;
+                // What others were refused for may have been this one's.
+                let alone = requests.len() == 1;
                 let dones = made.into_iter().flat_map(|(_request, done)| done);
                 let dones: Vec<_> = dones.collect();
                 dones.into_iter().rev().for_each(|done| self.editor.undo(done));
@@ -132,6 +116,15 @@ impl Controller {
                     .collect()
             }
         }
+    }
+
+    /// Rules go when their time is over, whatever else waits: that opens nothing, and what comes back without a
+    /// confirmation comes without them too.
+    fn refuse_unconfirmed(&self, paths: &Paths, request: &EditRequest) -> Result<(), KernelError> {
+        if request.edits.iter().all(is_expiry) {
+            return Ok(());
+        }
+        refuse_unconfirmed(paths, &self.live)
     }
 
     fn put_in_force(
@@ -213,6 +206,7 @@ impl Controller {
         let (slots, sizes) = (&self.live.slots, &self.live.sizes);
         let planned = Planned::of(changes, &tables.capacities(), tables, slots, sizes)?;
         let (taken, writes) = (planned.taken(), planned.changes().writes());
+        self.is_stale = true;
         self.record(number, made)?;
         let edits = made.iter().flat_map(|(request, _)| &request.edits).cloned().collect();
         let written = write_patch(paths, &mut self.stamp, planned, &self.live, |prepared| Change {
@@ -227,10 +221,10 @@ impl Controller {
             Ok((slots, generation)) => {
                 patch.apply(&mut self.live.tables, &mut self.members);
                 (self.live.slots, self.generation) = (slots, generation);
+                self.is_stale = false;
                 Ok(writes)
             }
             Err(error) => {
-                self.is_stale = true;
                 settle(paths, self.generation, error)?;
                 Ok(writes)
             }
@@ -265,12 +259,15 @@ impl Controller {
         if after.next_expiry.is_some() {
             keeper::ensure(paths)?;
         }
-        self.record(number, made)?;
         self.is_stale = true;
-        commit(paths, &mut self.live, planned, after)?;
-        self.members = Members::of(&self.live.tables);
-        (self.generation, self.stamp) = stamp(paths)?;
-        self.is_stale = false;
+        self.record(number, made)?;
+        if commit(paths, &mut self.live, planned, after)?
+            && let Ok(now) = stamp(paths)
+        {
+            (self.generation, self.stamp) = now;
+            self.members = Members::of(&self.live.tables);
+            self.is_stale = false;
+        }
         Ok(writes)
     }
 
@@ -296,10 +293,17 @@ impl Controller {
         let author = author(made);
         let path = self.live.source.path.clone();
         let policy = self.editor.policy();
-        self.history.append(entry(number, &author, diff, Content::Edits(edits)), || Past {
-            path,
-            text: crate::policy::write(policy),
-        })?;
+        let narrows = edits.iter().all(is_expiry);
+        let written =
+            self.history.append(entry(number, &author, diff, Content::Edits(edits)), || Past {
+                path,
+                text: crate::policy::write(policy),
+            });
+        match written {
+            // A rule must not outlive its time for want of room on the disk.
+            Err(error) if narrows => log::error!("rules go without an entry: {error}"),
+            other => other?,
+        }
         Ok(())
     }
 }
@@ -328,41 +332,6 @@ fn stamp(paths: &Paths) -> Result<(u64, Stamp), KernelError> {
     Ok((generation, files.stamp(paths).map_err(failed)?))
 }
 
-fn edited(done: &[Done]) -> Edited {
-    Edited {
-        number: 0,
-        warnings: done.iter().flat_map(|one| one.warnings.iter().cloned()).collect(),
-        rules: done.iter().flat_map(|one| &one.rules).map(ToString::to_string).collect(),
-        writes: 0,
-    }
-}
-
-/// Every edit that seemed to be made has failed.
-fn failed(
-    answers: Vec<Result<Edited, KernelError>>,
-    error: &KernelError,
-) -> Vec<Result<Edited, KernelError>> {
-    let message = super::message(error);
-    let fail = |answer: Result<Edited, KernelError>| {
-        answer.and_then(|_edited| Err(KernelError::Request(message.clone())))
-    };
-    answers.into_iter().map(fail).collect()
-}
-
-/// One request's author; of several, everyone and how many.
-fn author(made: &[(&EditRequest, Vec<Done>)]) -> Author {
-    if let [(only, _)] = made {
-        return only.author.clone();
-    }
-    let mut users: Vec<&str> =
-        made.iter().map(|(request, _)| request.author.user.as_str()).collect();
-    users.sort_unstable();
-    users.dedup();
-    let messages: Vec<&str> =
-        made.iter().filter_map(|(request, _)| request.author.message.as_deref()).collect();
-    Author {
-        user: users.join(", "),
-        command: format!("{} changes at once", made.len()),
-        message: (!messages.is_empty()).then(|| messages.join("; ")),
-    }
+const fn is_expiry(edit: &Edit) -> bool {
+    matches!(edit, Edit::Expire { .. })
 }

@@ -42,11 +42,7 @@ pub(super) fn ensure(paths: &Paths) -> Result<(), KernelError> {
 /// # Errors
 /// When its lock cannot be looked at.
 pub fn is_running(paths: &Paths) -> Result<bool, KernelError> {
-    match Lock::try_take(&paths.keeper_lock()) {
-        Ok(_lock) => Ok(false),
-        Err(KernelError::Busy { .. }) => Ok(true),
-        Err(error) => Err(error),
-    }
+    Lock::is_held(&paths.keeper_lock())
 }
 
 /// Starts one where deadlines are to be kept and nobody does: it was killed.

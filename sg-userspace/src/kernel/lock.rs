@@ -1,7 +1,7 @@
 //! One command at a time changes the tables; one at a time reads the event stream.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,24 @@ impl Lock {
     /// [`KernelError::Busy`] with the holder's process id.
     pub fn try_take(path: &Path) -> Result<Self, KernelError> {
         Self::take_within(path, Duration::ZERO)
+    }
+
+    /// Whether somebody has the lock. Who asks shares it with whoever else asks, so that none takes another for its
+    /// holder.
+    ///
+    /// # Errors
+    /// When the lock cannot be looked at.
+    pub fn is_held(path: &Path) -> Result<bool, KernelError> {
+        let cannot = |source| KernelError::File { doing: "lock", path: path.into(), source };
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(cannot)?,
+        };
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(_shared) => Ok(false),
+            Err((_file, Errno::EWOULDBLOCK)) => Ok(true),
+            Err((_file, error)) => Err(cannot(error.into())),
+        }
     }
 
     fn take_within(path: &Path, limit: Duration) -> Result<Self, KernelError> {
@@ -107,6 +125,20 @@ mod tests {
             drop(first);
             second.join().expect("no panic").expect("its turn");
         });
+    }
+
+    #[test]
+    fn who_asks_is_no_holder() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("lock");
+        assert!(!Lock::is_held(&path).expect("nobody"));
+        let held = Lock::take(&path).expect("free");
+        assert!(Lock::is_held(&path).expect("held"));
+        drop(held);
+        // Another that asks, and has not finished.
+        let file = File::open(&path).expect("there");
+        let _asking = Flock::lock(file, FlockArg::LockSharedNonblock).expect("shared");
+        assert!(!Lock::is_held(&path).expect("only asked for"));
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod recover;
 pub mod refit;
 mod replace;
 pub mod replay;
+mod request;
 pub mod run;
 pub mod serve;
 pub mod session;

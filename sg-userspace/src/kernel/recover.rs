@@ -31,13 +31,13 @@ pub(super) fn recover(paths: &Paths, live: &mut Live) -> Result<(), KernelError>
 }
 
 /// After a change of policy that failed: the maps are made to say what the kernel's generation says. Before the flip
-/// that is the old policy, and the change has failed; behind it the new one is in force, and the change is made.
+/// that is the old policy, and the change has failed; behind it the new one is in force, and the change is made, also
+/// where what it leaves cannot be levelled now: the next command does that.
 pub(super) fn settle(paths: &Paths, before: u64, error: KernelError) -> Result<(), KernelError> {
-    let repaired = repair(paths);
-    if let Err(second) = &repaired {
+    if let Err(second) = repair(paths) {
         log::error!("and then, while putting things back: {second}");
     }
-    match repaired {
+    match PolicyMaps::open(&paths.maps()).and_then(|maps| maps.generation()) {
         Ok(generation) if generation != before => {
             log::warn!("the change is in force, though not at the first try: {error}");
             Ok(())
@@ -46,12 +46,11 @@ pub(super) fn settle(paths: &Paths, before: u64, error: KernelError) -> Result<(
     }
 }
 
-fn repair(paths: &Paths) -> Result<u64, KernelError> {
+fn repair(paths: &Paths) -> Result<(), KernelError> {
     let mut live = Live::require(paths)?;
     let generation = PolicyMaps::open(&paths.maps())?.generation()?;
     restore(paths, &mut live)?;
-    live.write(paths, generation)?;
-    Ok(generation)
+    live.write(paths, generation)
 }
 
 /// Makes the maps say what `live` says, whatever they say now.

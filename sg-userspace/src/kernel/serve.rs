@@ -3,19 +3,26 @@
 //! It is a shortcut and nothing else: what it writes is what every command writes, under the same lock, and
 //! without it each command reads the state, changes it and is done. Requests and answers are JSON, a line each.
 
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::controller::{Controller, EditRequest, Edited};
+use super::controller::Controller;
+use super::request::{EditRequest, Edited, refused};
 use super::{KernelError, Lock, Paths, message};
 
 /// The most requests that are one change: a failure has them tried one by one.
 const BATCH: usize = 1024;
+
+/// Longest request: one that goes on without an end must not take all memory.
+const LONGEST: u64 = 64 << 20;
+/// Pause when no connection can be served.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What comes back.
 #[derive(Debug, Serialize, Deserialize)]
@@ -106,19 +113,32 @@ pub fn run(paths: &Paths, ready: impl FnOnce()) -> Result<(), KernelError> {
 
 fn accept(listener: &UnixListener, jobs: &Sender<Job>) {
     for stream in listener.incoming() {
-        let (Ok(stream), jobs) = (stream, jobs.clone()) else { continue };
-        thread::spawn(move || {
-            // Whoever has gone wants no answer.
-            let _closed = talk(stream, &jobs);
+        let jobs = jobs.clone();
+        let talking = stream.and_then(|stream| {
+            thread::Builder::new().spawn(move || {
+                // Whoever has gone wants no answer.
+                let _closed = talk(stream, &jobs);
+            })
         });
+        if let Err(error) = talking {
+            // Out of files or threads: others are about to give theirs back.
+            log::warn!("a connection is not served: {error}");
+            thread::sleep(PAUSE);
+        }
     }
 }
 
 /// One connection: request and answer in turn.
 fn talk(stream: UnixStream, jobs: &Sender<Job>) -> io::Result<()> {
     let mut writer = stream.try_clone()?;
-    for line in BufReader::new(stream).lines() {
-        let answer = match serde_json::from_str(&line?) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        let length = (&mut reader).take(LONGEST).read_until(b'\n', &mut line)?;
+        if length == 0 || line.len() as u64 == LONGEST {
+            return Ok(());
+        }
+        let answer = match serde_json::from_slice(&line) {
             Ok(request) => {
                 let (answers, answer) = channel();
                 jobs.send((request, answers)).map_err(io::Error::other)?;
@@ -128,7 +148,6 @@ fn talk(stream: UnixStream, jobs: &Sender<Job>) -> io::Result<()> {
         };
         write_line(&mut writer, &answer)?;
     }
-    Ok(())
 }
 
 /// Makes changes, each of all that has arrived during the one before.
@@ -167,9 +186,6 @@ fn change(
             *kept = Some(controller);
             results
         }
-        Err(error) => {
-            let why = message(&error);
-            requests.iter().map(|_| Err(KernelError::Request(why.clone()))).collect()
-        }
+        Err(error) => refused(requests, &error),
     }
 }

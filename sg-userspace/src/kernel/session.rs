@@ -76,7 +76,7 @@ pub fn attach(paths: &Paths, request: &AttachRequest<'_>) -> Result<Vec<Fitted>,
         .collect::<Result<Vec<_>, _>>()?;
     let _lock = Lock::take(&paths.lock())?;
     let previous = open_live(paths)?;
-    refuse_another_policy(previous.as_ref(), request)?;
+    refuse_another_policy(paths, previous.as_ref(), request)?;
     let fits = fits(paths, previous.as_ref(), request, &devices)?;
     let sizes = previous.as_ref().map_or(request.sizes, |live| live.sizes);
     let tables = wanted_tables(previous.as_ref(), request, &fits, &sizes)?;
@@ -144,11 +144,12 @@ pub(super) fn open_live(paths: &Paths) -> Result<Option<Live>, KernelError> {
 }
 
 fn refuse_another_policy(
+    paths: &Paths,
     live: Option<&Live>,
     request: &AttachRequest<'_>,
 ) -> Result<(), KernelError> {
     let Some(live) = live else { return Ok(()) };
-    refuse_unconfirmed(live)?;
+    refuse_unconfirmed(paths, live)?;
     if live.source.text != request.source.text {
         let attached: Vec<_> = live.devices.iter().map(|one| one.device.as_str()).collect();
         return Err(KernelError::AnotherPolicy { attached: attached.join(", ") });

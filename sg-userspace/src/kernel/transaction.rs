@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::commit::{Planned, Prepared};
 use super::controller::Controller;
-pub use super::controller::{EditRequest, Edited};
 use super::live::{Live, Pending, Source};
 use super::maps::PolicyMaps;
 use super::recover::settle;
+pub use super::request::{EditRequest, Edited};
 use super::session::open_live;
 use super::wanted::tables_for;
 use super::{KernelError, Lock, Paths, journal, keeper, require_root, serve};
@@ -122,9 +122,9 @@ pub fn apply(paths: &Paths, request: &Request<'_>) -> Result<Applied, KernelErro
     require_root("change the policy")?;
     let lock = Lock::take(&paths.lock())?;
     let mut live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
-    refuse_unconfirmed(&live)?;
+    refuse_unconfirmed(paths, &live)?;
     let history = History::open(&paths.state, Some(live.number))?;
-    replace(paths, &lock, &mut live, history, request)
+    replace(paths, &lock, &mut live, Some(history), request)
 }
 
 /// Puts a policy of the history in force again, as a new entry; without a number, the one before, which also
@@ -147,7 +147,7 @@ pub fn rollback(
         (None, Some(pending)) => pending.previous.clone().into(),
         (None, None) => history.policy(before(&history, live.number)?)?,
     };
-    back_to(paths, &lock, &mut live, history, past, author, review)
+    back_to(paths, &lock, &mut live, Some(history), past, author, review)
 }
 
 /// The entry before the one in force.
@@ -166,14 +166,24 @@ pub fn take_back_overdue(paths: &Paths) -> Result<bool, KernelError> {
     let Some(pending) = live.pending.as_ref().filter(|pending| pending.is_overdue()) else {
         return Ok(false);
     };
-    let past = pending.previous.clone().into();
+    let past: Past = pending.previous.clone().into();
     let author = Author {
         user: "sgctl".to_owned(),
         command: "confirmation timed out".to_owned(),
         message: Some(format!("policy {} was not confirmed in time", live.number)),
     };
-    let history = History::open(&paths.state, Some(live.number))?;
-    back_to(paths, &lock, &mut live, history, past, &author, &accept)?;
+    let history = History::open(&paths.state, Some(live.number)).map_err(KernelError::from);
+    let taken_back = history.and_then(|history| {
+        back_to(paths, &lock, &mut live, Some(history), past.clone(), &author, &accept)
+    });
+    match taken_back {
+        // Whoever has locked themselves out waits for this, and cannot make room on the disk.
+        Err(KernelError::History(error)) => {
+            log::error!("the policy before comes back without an entry of the history: {error}");
+            back_to(paths, &lock, &mut live, None, past, &author, &accept)?;
+        }
+        other => _ = other?,
+    }
     Ok(true)
 }
 
@@ -181,7 +191,7 @@ fn back_to(
     paths: &Paths,
     lock: &Lock,
     live: &mut Live,
-    history: History,
+    history: Option<History>,
     past: Past,
     author: &Author,
     review: Reviewer<'_>,
@@ -266,17 +276,18 @@ pub fn confirm(paths: &Paths) -> Result<u64, KernelError> {
 }
 
 /// A change on top of an unconfirmed one would be confirmed, or taken back, with it.
-pub(super) fn refuse_unconfirmed(live: &Live) -> Result<(), KernelError> {
-    live.pending.as_ref().map_or(Ok(()), |pending| {
-        Err(KernelError::Unconfirmed { number: live.number, seconds: pending.left().as_secs() })
-    })
+/// It goes by itself: whoever sees to that is started again, should it have been killed.
+pub(super) fn refuse_unconfirmed(paths: &Paths, live: &Live) -> Result<(), KernelError> {
+    let Some(pending) = &live.pending else { return Ok(()) };
+    keeper::ensure(paths)?;
+    Err(KernelError::Unconfirmed { number: live.number, seconds: pending.left().as_secs() })
 }
 
 fn replace(
     paths: &Paths,
     _lock: &Lock,
     live: &mut Live,
-    mut history: History,
+    history: Option<History>,
     request: &Request<'_>,
 ) -> Result<Applied, KernelError> {
     let (policy, expired) = request.policy.clone().without_expired(now());
@@ -296,7 +307,7 @@ fn replace(
         return Ok(Applied { number, changed: false, changes, diff: Vec::new() });
     }
     let diff = difference(&live.source.text, &source.text);
-    let number = history.next_number();
+    let number = history.as_ref().map_or(live.number + 1, History::next_number);
     let past = Past { path: source.path.clone(), text: source.text.clone() };
     let entry = entry(number, request.author, diff.clone(), past.clone().into());
     let after = Live {
@@ -312,7 +323,9 @@ fn replace(
     if after.pending.is_some() || after.next_expiry.is_some() {
         keeper::ensure(paths)?;
     }
-    history.append(entry, || past)?;
+    if let Some(mut history) = history {
+        history.append(entry, || past)?;
+    }
     commit(paths, live, planned, after)?;
     Ok(Applied { number, changed: true, changes, diff })
 }
@@ -327,22 +340,26 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Writes and flips; where that fails, the old policy stays.
+/// Writes and flips; where that fails, the old policy stays. Tells whether all went well: otherwise the policy is in
+/// force, and files and elements of the maps are not where `live` says.
 pub(super) fn commit(
     paths: &Paths,
     live: &mut Live,
     planned: Planned,
     after: Live,
-) -> Result<(), KernelError> {
+) -> Result<bool, KernelError> {
     let before = PolicyMaps::open(&paths.maps())?.generation()?;
     match try_commit(paths, planned, after.clone()) {
-        Ok(after) => *live = after,
+        Ok(after) => {
+            *live = after;
+            Ok(true)
+        }
         Err(error) => {
             settle(paths, before, error)?;
             *live = after;
+            Ok(false)
         }
     }
-    Ok(())
 }
 
 fn try_commit(paths: &Paths, planned: Planned, mut after: Live) -> Result<Live, KernelError> {

@@ -1,0 +1,141 @@
+//! Live policies on machines that fail: full disks, files that stay, keepers that were killed. What is answered is
+//! true, and what was to go goes.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tests::{
+    example::Side::Workload,
+    lab::{self, ONE},
+    net::Net,
+    process::Output,
+    scenario::{LONG, Scenario},
+    sgctl::Sgctl,
+};
+
+const HTTP: &str = "{type: http, from: [0.0.0.0/0, \"::/0\"], description: everybody reads}";
+const SSH: &str = "{type: ssh, from: {group: default}}";
+
+fn apply(sgctl: &Sgctl<'_>, text: &str, options: &[&str]) -> Result<Output> {
+    let path = sgctl.policy("next.yaml", text)?;
+    let path = path.to_str().context("a path in UTF-8")?;
+    sgctl.run(["apply", path].iter().chain(options))
+}
+
+fn number(sgctl: &Sgctl<'_>) -> Result<u64> {
+    sgctl.json(&["status"])?["number"].as_u64().context("a number")
+}
+
+fn wait_until(so: impl Fn() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < LONG {
+        if so()? {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    anyhow::bail!("it is not so after {LONG:?}")
+}
+
+/// Something mounted, until it is dropped.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    /// A file over itself: it can be read and written, not removed.
+    fn over_itself(path: std::path::PathBuf) -> Result<Self> {
+        mount(Some(&path), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        Ok(Self(path))
+    }
+
+    /// A disk without room.
+    fn full(path: std::path::PathBuf) -> Result<Self> {
+        let options = Some("size=64k,mode=700");
+        mount(Some("none"), &path, Some("tmpfs"), MsFlags::empty(), options)?;
+        let mounted = Self(path);
+        let filled = fs::write(mounted.0.join("filling"), vec![0; 1 << 20]);
+        ensure!(filled.is_err(), "there is room");
+        Ok(mounted)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _gone = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+fn keeper(sgctl: &Sgctl<'_>) -> Result<Pid> {
+    let holder = fs::read_to_string(sgctl.paths().keeper_lock())?;
+    Ok(Pid::from_raw(holder.trim().parse()?))
+}
+
+#[test]
+fn what_is_in_force_is_not_called_failed() -> Result<()> {
+    let net = Net::pair()?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let sgctl = scenario.controller("server");
+    let old = fs::read_dir(&sgctl.paths().run)?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|it| it == "json"))
+        .context("a state")?;
+    // Behind the flip the old state cannot be removed.
+    let stays = Mounted::over_itself(old)?;
+    let output = apply(sgctl, &ONE.replace(HTTP, SSH), &[])?;
+    let text = sgctl.run(["rule", "list", "web"])?.ok()?.stdout;
+    ensure!(text.contains("22") == (output.code == Some(0)), "{output:?}\n{text}");
+    drop(stays);
+    apply(sgctl, ONE, &[])?.ok()?;
+    Ok(())
+}
+
+#[test]
+fn a_killed_keeper_is_started_by_whoever_meets_an_unconfirmed_policy() -> Result<()> {
+    let net = Net::pair()?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let sgctl = scenario.controller("server");
+    apply(sgctl, &ONE.replace(HTTP, SSH), &["--confirm-within", "2s"])?.ok()?;
+    kill(keeper(sgctl)?, Signal::SIGKILL)?;
+    thread::sleep(Duration::from_millis(2500));
+    let late = apply(sgctl, ONE, &[])?;
+    ensure!(late.code == Some(1), "{late:?}");
+    let history = || Ok(sgctl.run(["history"])?.ok()?.stdout.contains("confirmation timed out"));
+    wait_until(history)
+}
+
+#[test]
+fn an_unconfirmed_policy_goes_though_the_disk_is_full() -> Result<()> {
+    let net = Net::pair()?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let sgctl = scenario.controller("server");
+    apply(sgctl, &ONE.replace(HTTP, SSH), &["--confirm-within", "2s"])?.ok()?;
+    let _full = Mounted::full(sgctl.paths().state)?;
+    wait_until(|| Ok(sgctl.run(["rule", "list", "web"])?.ok()?.stdout.contains("everybody reads")))
+}
+
+#[test]
+fn rules_expire_while_a_confirmation_is_awaited() -> Result<()> {
+    let net = Net::pair()?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let sgctl = scenario.controller("server");
+    let short =
+        ["rule", "authorize", "web", "--type", "ssh", "--from", "10.1.0.0/16", "--timeout", "4s"];
+    sgctl.run(short)?.ok()?;
+    let text = sgctl.run(["history", "2", "--policy"])?.ok()?.stdout;
+    apply(sgctl, &text.replace("everybody reads", "everybody"), &["--confirm-within", "1h"])?
+        .ok()?;
+    wait_until(|| Ok(!sgctl.run(["rule", "list", "web"])?.ok()?.stdout.contains("10.1.0.0/16")))?;
+    sgctl.run(["confirm"])?.ok()?;
+    ensure!(number(sgctl)? >= 3);
+    let listed = sgctl.run(["rule", "list", "web"])?.ok()?.stdout;
+    ensure!(listed.contains("everybody") && !listed.contains("10.1.0.0/16"), "{listed}");
+    Ok(())
+}
