@@ -131,6 +131,8 @@ impl Session {
             let Some(passage) = self.passage(way, slot, new, keeping) else { continue };
             let fate = if way.audit {
                 Fate::Unaffected
+            } else if let Some(why) = passage.loses_its_neighbour(&way.interface, old, new) {
+                Fate::WouldBeCut { interface: way.interface.clone(), why }
             } else {
                 let old = old.zip(before.as_ref());
                 let old = old.and_then(|(spec, rules)| Some((spec.slot(&way.interface)?, rules)));
@@ -189,6 +191,26 @@ struct Passage<'f> {
 }
 
 impl Passage<'_> {
+    /// Rules do not help whose packets find no way: where neighbours are not to be asked for any more, a session ends
+    /// with what is known of them.
+    fn loses_its_neighbour(
+        &self,
+        interface: &str,
+        old: Option<&TableSpec>,
+        new: &TableSpec,
+    ) -> Option<String> {
+        let (flag, name) = match self.remote {
+            IpAddr::V4(_) => (InterfaceFlags::ARP, "ARP"),
+            IpAddr::V6(_) => (InterfaceFlags::NEIGHBOUR_DISCOVERY, "neighbour discovery"),
+        };
+        let passes = |tables: &TableSpec, slot: u16| {
+            tables.interfaces.get(&slot).is_some_and(|it| it.version.flags & flag != 0)
+        };
+        let before = old.and_then(|old| Some(passes(old, old.slot(interface)?)));
+        (!passes(new, self.slot) && before != Some(false))
+            .then(|| format!("`infrastructure:` lets no {name} pass"))
+    }
+
     fn fate(
         &self,
         session: &Session,

@@ -150,3 +150,19 @@ fn whose_session_it_is() {
     let text = fate.text(&SESSION).expect("words");
     assert!(text.contains("no rule allows ingress tcp/22 from 198.51.100.7"), "{text}");
 }
+
+#[test]
+fn rules_do_not_save_a_session_whose_neighbours_may_not_be_asked_for() {
+    let rule = "{type: ssh, from: 198.51.100.0/24}";
+    let old = tables("keep", rule, None);
+    let deaf = tables("keep\ninfrastructure: {arp: false}", rule, Some(&old));
+    let flow = [flow(&old)];
+    for keeping in [Keeping::Tracked(&flow), Keeping::Adopted] {
+        let fate = |old, new| SESSION.fate(old, new, &ways(), keeping);
+        assert!(matches!(fate(Some(&old), &deaf), Fate::WouldBeCut { .. }));
+        assert!(matches!(fate(None, &deaf), Fate::WouldBeCut { .. }));
+        // It lives without them already.
+        assert_eq!(fate(Some(&deaf), &deaf), Fate::Unaffected);
+        assert_eq!(fate(Some(&deaf), &old), Fate::Unaffected);
+    }
+}
