@@ -60,13 +60,7 @@ impl Files {
     /// Finds what leads to a generation; `None` when nothing does.
     pub(super) fn find(paths: &Paths, generation: u64) -> Result<Option<Self>, KernelError> {
         let all = all(paths).map_err(KernelError::file("read", &paths.run))?;
-        let mut bases: Vec<u64> = all
-            .iter()
-            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-            .filter_map(|path| generation_of(path))
-            .filter(|&base| base <= generation)
-            .collect();
-        bases.sort_unstable();
+        let mut bases = bases(&all, generation);
         while let Some(base) = bases.pop() {
             let log = log(paths, base);
             let (changes, end, is_whole) = read_log(&log, generation)?;
@@ -242,6 +236,23 @@ fn all(paths: &Paths) -> io::Result<Vec<PathBuf>> {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("live."))
         .map(|entry| entry.path())
         .collect())
+}
+
+/// The newest that may lead to a generation.
+pub(super) fn base(paths: &Paths, generation: u64) -> Option<u64> {
+    bases(&all(paths).ok()?, generation).pop()
+}
+
+/// The generations up to one that are there as a whole, the newest last.
+fn bases(all: &[PathBuf], generation: u64) -> Vec<u64> {
+    let mut bases: Vec<u64> = all
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter_map(|path| generation_of(path))
+        .filter(|&base| base <= generation)
+        .collect();
+    bases.sort_unstable();
+    bases
 }
 
 fn log(paths: &Paths, generation: u64) -> PathBuf {

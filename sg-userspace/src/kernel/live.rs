@@ -17,6 +17,11 @@ use super::{Device, Instance, KernelError, Paths, Sizes, journal};
 use crate::compile::TableSpec;
 use crate::history::Past;
 
+/// How often a reader, who has no lock, looks for a state whose files may just be written anew.
+const LOOKS: u32 = 5;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(2);
+
 impl From<Source> for Past {
     fn from(Source { path, text }: Source) -> Self {
         Self { path, text }
@@ -145,7 +150,9 @@ impl Live {
         }
         let maps = PolicyMaps::open(&paths.maps())?;
         let mut generation = maps.generation()?;
+        let mut looks = 0;
         loop {
+            looks += 1;
             let read = journal::Files::find(paths, generation)
                 .and_then(|files| files.map(|files| files.read(paths)).transpose());
             let now = maps.generation()?;
@@ -153,6 +160,8 @@ impl Live {
                 Ok(Some(live)) => return Ok(Some(live)),
                 // Another policy came into force while we looked for the files of the one before.
                 Ok(None) | Err(_) if now != generation => generation = now,
+                // Or its files were written anew, as when a policy is confirmed.
+                Ok(None) | Err(_) if looks < LOOKS => std::thread::sleep(PAUSE),
                 Ok(None) => {
                     let (path, why) = (paths.live(generation), "it is not there".to_owned());
                     return Err(KernelError::State { path, why });

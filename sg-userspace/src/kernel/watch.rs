@@ -16,7 +16,7 @@ use super::kept::Kept;
 use super::live::{AttachedDevice, Live};
 use super::refit::{Fitted, repair};
 use super::sight::{Place, Sight, look, look_at};
-use super::{Device, KernelError, Lock, Paths, addresses, maps, namespace};
+use super::{Device, KernelError, Lock, Paths, addresses, journal, maps, namespace};
 
 /// Between two looks when nothing is told.
 const TICK: Duration = Duration::from_millis(250);
@@ -334,9 +334,10 @@ impl State {
     }
 }
 
-/// What tells one state from another without reading it; `None`: there is none.
+/// What tells one state's devices from another's without reading it; `None`: there is none. Changes of members, which
+/// join the state in a log, leave them alone.
 fn stamp(paths: &Paths) -> Option<(u64, u64, i64, i64)> {
-    let generation = maps::generation(&paths.maps()).ok()?;
-    let file: Metadata = std::fs::metadata(paths.live(generation)).ok()?;
-    Some((generation, file.ino(), file.mtime(), file.mtime_nsec()))
+    let base = journal::base(paths, maps::generation(&paths.maps()).ok()?)?;
+    let file: Metadata = std::fs::metadata(paths.live(base)).ok()?;
+    Some((base, file.ino(), file.mtime(), file.mtime_nsec()))
 }
