@@ -109,3 +109,14 @@ vpcs:
     let epochs = [&before, &after].map(|spec| spec.interfaces[&0].version.epoch);
     assert_eq!(epochs, [0, 1]);
 }
+
+/// A flow that was adopted against the rules has the epoch that it was adopted under.
+#[test]
+fn live_flows_that_are_kept_no_more_are_judged_again() {
+    let all = ["web", "ssh", "db", "test-web"];
+    let mut found = raised("vpcs:\n", "live_flows: cut\nvpcs:\n");
+    found.sort_unstable();
+    let mut expected = all.map(str::to_owned);
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}

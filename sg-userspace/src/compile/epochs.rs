@@ -32,10 +32,11 @@ pub(super) fn carry_on(spec: &mut TableSpec, previous: &TableSpec) {
     }
 }
 
-/// Whether the same rules allow less: of everybody, the link-local addresses are taken out.
+/// Whether the same rules allow less: of everybody, the link-local addresses are taken out, or what was adopted
+/// against them is no longer kept.
 fn narrows(old: &InterfaceSpec, new: &InterfaceSpec) -> bool {
     let gained = new.version.flags & !old.version.flags;
-    gained & InterfaceFlags::ANYONE_WITHOUT_LINK_LOCAL != 0
+    gained & (InterfaceFlags::ANYONE_WITHOUT_LINK_LOCAL | InterfaceFlags::CUT_LIVE_FLOWS) != 0
 }
 
 /// Whether a rule of the interface's has gone, or AWS's tracking of a flow depends on one that has.
