@@ -18,11 +18,14 @@ use tests::{
     scenario::{
         LONG,
         Probe::{Tcp, Udp},
-        Scenario,
+        SHORT, Scenario,
     },
     sgctl::Sgctl,
     stale::unique_name,
-    traffic::Outcome::{Connected, TimedOut},
+    traffic::{
+        Outcome::{Connected, Stalled, TimedOut},
+        tcp,
+    },
 };
 
 /// The rule that the tests put in the place of http.
@@ -243,4 +246,23 @@ impl Drop for ControlGroup {
             _ = fs::remove_dir(&self.root);
         }
     }
+}
+
+/// What an interface had let in before it was detached is nothing to whoever has its slot next.
+#[test]
+fn flows_do_not_outlive_a_detach() -> Result<()> {
+    let net = Net::pair()?;
+    let mut scenario = Scenario::attach(&net, &lab::two()?, Workload)?;
+    scenario.serve("server", &[Tcp(80)])?;
+    let sgctl = scenario.controller("server");
+    let address = net.host("server").socket_v4(80);
+    let client = tcp::Client::open(net.host("client").ns(), None, address, LONG)?;
+    let mut client = client.ok().context("a connection")?;
+    assert_eq!(client.exchange(LONG)?, Connected);
+    sgctl.run(["detach", "to-server"])?.ok()?;
+    let text = fs::read_to_string(sgctl.dir().join("policy.yaml"))?;
+    apply(sgctl, &text.replace(HTTP, SSH), &[])?.ok()?;
+    sgctl.run(["attach", "to-server", "--no-adopt"])?.ok()?;
+    assert_eq!(client.exchange(SHORT)?, Stalled);
+    Ok(())
 }

@@ -16,10 +16,25 @@ use super::numbering::Numbering;
 use super::roles::{Roles, prefix};
 use super::spec::{AddressSpec, IpAddress, TableSpec};
 use super::{Compiler, Scope};
-use crate::policy::model::Peer;
+use crate::policy::model::{Peer, Vpc};
 
 /// Numbers of the classes that hold a peer, by the peer's number.
 pub(super) type ClassesOf = HashMap<u32, Vec<u32>>;
+
+/// Who is in which groups, asked of the policy: a list for each of a million members would take as much as the tables.
+struct Membership<'p> {
+    vpc: &'p Vpc,
+    /// Numbers of the groups that some rule names.
+    groups: Vec<Option<u32>>,
+}
+
+impl Membership<'_> {
+    /// Numbers of an interface's groups.
+    fn of(&self, interface: usize) -> impl Iterator<Item = u32> {
+        let groups = self.vpc.interfaces[interface].groups.iter();
+        groups.filter_map(|&group| self.groups[group])
+    }
+}
 
 /// What one family's tables are made of.
 struct Draft<A> {
@@ -49,13 +64,11 @@ impl Compiler<'_> {
         let named = |index| roles.peers.get(&Peer::Group(index)).copied();
         let groups: Vec<Option<u32>> = (0..scope.vpc.groups.len()).map(named).collect();
         let mut drafts = Drafts::default();
-        let mut members = Vec::with_capacity(scope.vpc.interfaces.len());
-        for (index, interface) in scope.vpc.interfaces.iter().enumerate() {
-            let of = interface.groups.iter().filter_map(|&group| groups[group]);
-            members.push(of.collect::<Vec<u32>>());
-            if !members[index].is_empty() {
-                for net in &scope.addresses[index] {
-                    drafts.member(net, index, &members[index]);
+        let members = Membership { vpc: scope.vpc, groups };
+        for index in 0..scope.vpc.interfaces.len() {
+            if members.of(index).next().is_some() {
+                for net in scope.addresses(index).iter() {
+                    drafts.member(net, index, &members);
                 }
             }
         }
@@ -80,10 +93,10 @@ impl Compiler<'_> {
 }
 
 impl Drafts {
-    fn member(&mut self, net: &IpNet, interface: usize, groups: &[u32]) {
+    fn member(&mut self, net: &IpNet, interface: usize, members: &Membership<'_>) {
         match net {
-            IpNet::V4(net) => self.v4.member(net.network(), net.prefix_len(), interface, groups),
-            IpNet::V6(net) => self.v6.member(net.network(), net.prefix_len(), interface, groups),
+            IpNet::V4(net) => self.v4.member(net.network(), net.prefix_len(), interface, members),
+            IpNet::V6(net) => self.v6.member(net.network(), net.prefix_len(), interface, members),
         }
     }
 
@@ -117,11 +130,11 @@ impl Pool<'_> {
 }
 
 impl<A: IpAddress> Draft<A> {
-    fn member(&mut self, address: A, length: u8, interface: usize, groups: &[u32]) {
+    fn member(&mut self, address: A, length: u8, interface: usize, members: &Membership<'_>) {
         if length == A::MAX_LENGTH {
             self.hosts.push((address, interface));
         } else {
-            self.prefixes.extend(groups.iter().map(|&group| (address, length, group)));
+            self.prefixes.extend(members.of(interface).map(|group| (address, length, group)));
         }
     }
 
@@ -136,7 +149,7 @@ impl<A: IpAddress> Draft<A> {
     fn enter(
         mut self,
         vpc: u32,
-        members: &[Vec<u32>],
+        members: &Membership<'_>,
         pool: &mut Pool<'_>,
         tables: &mut AddressSpec<A>,
     ) {
@@ -149,7 +162,7 @@ impl<A: IpAddress> Draft<A> {
             while let Some(named) = singles.next_if(|named| named[0].0 < address) {
                 tables.hosts.insert((vpc, named[0].0), pool.class(sorted(peers_of(named))));
             }
-            let groups = run.iter().flat_map(|&(_, interface)| &members[interface]).copied();
+            let groups = run.iter().flat_map(|&(_, interface)| members.of(interface));
             let named = singles.next_if(|named| named[0].0 == address).unwrap_or_default();
             let class = pool.class(sorted(groups.chain(peers_of(named)).collect()));
             tables.hosts.insert((vpc, address), class);

@@ -154,23 +154,24 @@ struct Compiler<'p> {
 struct Scope<'p> {
     vpc: &'p Vpc,
     number: u32,
-    /// The addresses of each interface, as far as they are known.
-    addresses: Vec<Vec<IpNet>>,
+    surroundings: &'p Surroundings,
+}
+
+impl Scope<'_> {
+    /// The addresses of an interface, as far as they are known.
+    fn addresses(&self, interface: usize) -> Cow<'_, [IpNet]> {
+        self.surroundings.addresses_of(&self.vpc.interfaces[interface])
+    }
 }
 
 impl Compiler<'_> {
     fn vpc(&mut self, vpc: &Vpc) -> Result<(), CompileError> {
         let number = self.numbers.vpcs.of(vpc.name.clone());
         self.spec.vpcs.insert(number, vpc.name.clone());
-        let addresses = self.addresses(vpc);
-        let scope = Scope { vpc, number, addresses };
+        let scope = Scope { vpc, number, surroundings: self.surroundings };
         let roles = self.roles(&scope)?;
         let classes = self.classes(&scope, &roles);
         self.permits(&roles, &classes)
-    }
-
-    fn addresses(&self, vpc: &Vpc) -> Vec<Vec<IpNet>> {
-        vpc.interfaces.iter().map(|it| self.surroundings.addresses_of(it).into_owned()).collect()
     }
 }
 

@@ -64,7 +64,7 @@ impl Compiler<'_> {
             let routers = infrastructure::routers(
                 self.policy.infrastructure,
                 scope.vpc,
-                &scope.addresses[index],
+                &scope.addresses(index),
             );
             let ingredients = (interface.groups.clone(), routers);
             let policy = match known.get(&ingredients) {
@@ -210,7 +210,7 @@ impl Compiler<'_> {
         let interface = &scope.vpc.interfaces[index];
         let slot = self.numbers.slots.of(scope.number, &interface.name);
         let slot = slot.ok_or(CompileError::Interfaces(self.surroundings.local.len()))?;
-        for net in &scope.addresses[index] {
+        for net in scope.addresses(index).iter() {
             own(&mut self.spec, slot, net);
         }
         let spec = InterfaceSpec {

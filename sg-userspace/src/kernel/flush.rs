@@ -3,7 +3,7 @@
 //! Beside packets, `sg_forget` takes them out one by one, run by BPF_PROG_TEST_RUN; where no program judges, the
 //! tables are emptied as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -100,6 +100,22 @@ fn widen(address: IpAddr) -> [u32; 4] {
         IpAddr::V4(address) => V4::new(address.octets()).widen(),
         IpAddr::V6(address) => V6::new(address.octets()).widen(),
     }
+}
+
+/// Forgets the flows of interfaces that nobody judges: their slots belonged to others, or they were detached, and
+/// what became of their flows since is not known.
+pub(super) fn of_slots(
+    paths: &Paths,
+    object: &mut Object,
+    slots: &BTreeSet<u16>,
+) -> Result<(), KernelError> {
+    if slots.is_empty() {
+        return Ok(());
+    }
+    for flow in read::flows(paths)?.iter().filter(|flow| slots.contains(&flow.slot)) {
+        forget(object, flow)?;
+    }
+    Ok(())
 }
 
 /// Empties the flow tables of programs that judge nothing meanwhile, as between two replays.

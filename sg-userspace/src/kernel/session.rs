@@ -1,5 +1,6 @@
 //! Attaching and detaching: each a transaction that leaves nothing half-done.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::adopt::Adopting;
@@ -16,8 +17,8 @@ use super::refit::{Fitted, Refitting};
 use super::transaction::{Author, entry, refuse_unconfirmed};
 use super::wanted::tables_with;
 use super::{
-    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, journal, keeper, require_root,
-    versions,
+    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, flush, journal, keeper,
+    require_root, versions,
 };
 use crate::compile::{RuleSlots, Surroundings, TableSpec, compile};
 use crate::history::{History, Past};
@@ -228,6 +229,12 @@ fn attach_all(
             let adopting = request.adopt.then(|| Adopting::new(&tables, &instance, device));
             work.joining.push(Joining { target, device, instance, object, adopting });
         }
+    }
+    let is_judged = |interface: &str| live.devices.iter().any(|one| one.interface == interface);
+    let fresh = work.joining.iter().filter(|one| !is_judged(&one.target.interface));
+    let slots: BTreeSet<u16> = fresh.map(|one| one.instance.slot).collect();
+    if let Some(any) = work.joining.first_mut() {
+        flush::of_slots(paths, &mut any.object, &slots)?;
     }
     work.run(paths, request, &mut live, generation)
 }

@@ -32,7 +32,7 @@ pub(super) fn run(options: Options) -> Result<Measured> {
     let namespace = Namespace::new("bench")?;
     let mut batch = String::new();
     for index in 0..policies {
-        writeln!(batch, "link add d{index} type dummy\nlink set d{index} up")?;
+        writeln!(batch, "link add d{index} type veth peer name e{index}\nlink set d{index} up")?;
     }
     namespace.ip(&batch)?;
     let sgctl = Sgctl::new(&namespace)?;
