@@ -157,19 +157,22 @@ impl<A: IpAddress> Draft<A> {
         self.singles.sort_unstable();
         let mut singles = self.singles.chunk_by(|left, right| left.0 == right.0).peekable();
         let peers_of = |run: &[(A, u32)]| run.iter().map(|&(_, peer)| peer).collect::<Vec<_>>();
+        // In order, so that the table is built as a whole and not by a million searches.
+        let mut hosts = Vec::with_capacity(self.hosts.len() + self.singles.len());
         for run in self.hosts.chunk_by(|left, right| left.0 == right.0) {
             let address = run[0].0;
             while let Some(named) = singles.next_if(|named| named[0].0 < address) {
-                tables.hosts.insert((vpc, named[0].0), pool.class(sorted(peers_of(named))));
+                hosts.push(((vpc, named[0].0), pool.class(sorted(peers_of(named)))));
             }
             let groups = run.iter().flat_map(|&(_, interface)| members.of(interface));
             let named = singles.next_if(|named| named[0].0 == address).unwrap_or_default();
             let class = pool.class(sorted(groups.chain(peers_of(named)).collect()));
-            tables.hosts.insert((vpc, address), class);
+            hosts.push(((vpc, address), class));
         }
         for named in singles {
-            tables.hosts.insert((vpc, named[0].0), pool.class(sorted(peers_of(named))));
+            hosts.push(((vpc, named[0].0), pool.class(sorted(peers_of(named)))));
         }
+        tables.hosts.append(&mut hosts.into_iter().collect());
         self.prefixes.sort_unstable();
         self.prefixes.dedup();
         let mut holding: Vec<(A, u8, Vec<u32>)> = Vec::new();

@@ -57,7 +57,8 @@ pub(super) fn run(options: Options) -> Result<Measured> {
     measured.at_most(3.0, remove.processor, "processor");
     let (writes, few) = (of_large.added.writes(), of_small.added.writes());
     measured.add(writes <= HANDFUL && writes == few, format!("{writes} writes an added member"));
-    let one_each = of_large.fresh_class <= 2 * policies + HANDFUL;
+    // For each policy that names it: the permit, one that tells early fragments of it, and an epoch.
+    let one_each = of_large.fresh_class <= 3 * policies + HANDFUL;
     measured.add(
         one_each && of_large.fresh_class == of_small.fresh_class,
         format!("{} of a class that nobody had", of_large.fresh_class),
