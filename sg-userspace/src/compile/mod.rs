@@ -22,7 +22,7 @@ mod serial;
 mod spec;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ipnet::IpNet;
 
@@ -108,7 +108,7 @@ pub fn compile(
     surroundings: &Surroundings,
     previous: Option<&TableSpec>,
 ) -> Result<TableSpec, CompileError> {
-    every_local_is_known(policy, surroundings)?;
+    let local = local_interfaces(policy, surroundings)?;
     let nothing = TableSpec::default();
     let mut compiler = Compiler {
         policy,
@@ -117,9 +117,9 @@ pub fn compile(
         spec: TableSpec::empty(previous.map_or_else(RuleSlots::default, |it| it.rule_slots)),
         permits: Vec::new(),
     };
-    for vpc in &policy.vpcs {
-        if vpc.interfaces.iter().any(|interface| surroundings.local.contains(&interface.name)) {
-            compiler.vpc(vpc)?;
+    for (vpc, local) in policy.vpcs.iter().zip(&local) {
+        if !local.is_empty() {
+            compiler.vpc(vpc, local)?;
         }
     }
     let Compiler { numbers, mut spec, permits, .. } = compiler;
@@ -132,12 +132,27 @@ pub fn compile(
     Ok(spec)
 }
 
-fn every_local_is_known(policy: &Policy, surroundings: &Surroundings) -> Result<(), CompileError> {
-    let interfaces = policy.vpcs.iter().flat_map(|vpc| &vpc.interfaces);
-    let known: BTreeSet<&str> = interfaces.map(|interface| interface.name.as_str()).collect();
-    match surroundings.local.iter().find(|name| !known.contains(name.as_str())) {
+/// Positions of the local interfaces of each VPC: each name is looked at once, however many there are.
+fn local_interfaces(
+    policy: &Policy,
+    surroundings: &Surroundings,
+) -> Result<Vec<Vec<usize>>, CompileError> {
+    let wanted: HashSet<&str> = surroundings.local.iter().map(String::as_str).collect();
+    let of = |vpc: &Vpc| -> Vec<usize> {
+        let interfaces = vpc.interfaces.iter().enumerate();
+        let local = interfaces.filter(|(_, one)| wanted.contains(one.name.as_str()));
+        local.map(|(index, _)| index).collect()
+    };
+    let local: Vec<Vec<usize>> = policy.vpcs.iter().map(of).collect();
+    let found: HashSet<&str> = policy
+        .vpcs
+        .iter()
+        .zip(&local)
+        .flat_map(|(vpc, local)| local.iter().map(|&index| vpc.interfaces[index].name.as_str()))
+        .collect();
+    match surroundings.local.iter().find(|name| !found.contains(name.as_str())) {
         Some(unknown) => Err(CompileError::NoInterface(unknown.clone())),
-        None => Ok(()),
+        None => Ok(local),
     }
 }
 
@@ -154,6 +169,8 @@ struct Compiler<'p> {
 struct Scope<'p> {
     vpc: &'p Vpc,
     number: u32,
+    /// Positions of its local interfaces.
+    local: &'p [usize],
     surroundings: &'p Surroundings,
 }
 
@@ -165,10 +182,10 @@ impl Scope<'_> {
 }
 
 impl Compiler<'_> {
-    fn vpc(&mut self, vpc: &Vpc) -> Result<(), CompileError> {
+    fn vpc(&mut self, vpc: &Vpc, local: &[usize]) -> Result<(), CompileError> {
         let number = self.numbers.vpcs.of(vpc.name.clone());
         self.spec.vpcs.insert(number, vpc.name.clone());
-        let scope = Scope { vpc, number, surroundings: self.surroundings };
+        let scope = Scope { vpc, number, local, surroundings: self.surroundings };
         let roles = self.roles(&scope)?;
         let classes = self.classes(&scope, &roles);
         self.permits(&roles, &classes)

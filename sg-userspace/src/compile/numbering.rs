@@ -82,6 +82,12 @@ impl<K: Eq + Hash> Numbering<K> {
         Self { elements: Some(Elements { slots, taken }), ..self }
     }
 
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.known.reserve(more);
+        self.taken.reserve(more);
+    }
+
     /// The number of this content.
     pub(super) fn of(&mut self, content: K) -> u32 {
         if let Some(&number) = self.known.get(&content) {

@@ -57,10 +57,8 @@ impl Compiler<'_> {
             .map(|it| self.implicit(scope, it.entry, it.traffic, it.peer, &mut roles))
             .collect();
         let mut known: HashMap<Ingredients, u32> = HashMap::new();
-        for (index, interface) in scope.vpc.interfaces.iter().enumerate() {
-            if !self.is_local(interface) {
-                continue;
-            }
+        for &index in scope.local {
+            let interface = &scope.vpc.interfaces[index];
             let routers = infrastructure::routers(
                 self.policy.infrastructure,
                 scope.vpc,
@@ -80,21 +78,21 @@ impl Compiler<'_> {
         Ok(roles)
     }
 
-    fn is_local(&self, interface: &Interface) -> bool {
-        self.surroundings.local.contains(&interface.name)
-    }
-
     /// Numbers of the rules of each group that a local interface has.
     fn rules_of_groups(
         &mut self,
         scope: &Scope<'_>,
         roles: &mut Roles,
     ) -> BTreeMap<usize, Vec<u32>> {
-        let local = scope.vpc.interfaces.iter().filter(|interface| self.is_local(interface));
+        let local = scope.local.iter().map(|&index| &scope.vpc.interfaces[index]);
         let mut groups: BTreeMap<usize, Vec<u32>> =
             local.flat_map(|interface| &interface.groups).map(|&it| (it, Vec::new())).collect();
         let lists: Vec<Everybody> =
             scope.vpc.prefix_lists.iter().map(|list| everybody_in(&list.cidrs)).collect();
+        let rules = groups.keys().map(|&index| &scope.vpc.groups[index]);
+        let number = rules.map(|group| group.ingress.len() + group.egress.len()).sum();
+        self.numbers.rules.reserve(number);
+        roles.rules.reserve(number);
         for (&index, numbers) in &mut groups {
             let group = &scope.vpc.groups[index];
             let ingress = group.ingress.iter().map(|rule| (Direction::Ingress, rule));
