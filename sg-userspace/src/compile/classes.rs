@@ -106,7 +106,7 @@ impl Pool<'_> {
         if let Some(&number) = known {
             return number;
         }
-        let number = self.numbers.of(peers.to_vec());
+        let number = self.numbers.of_once(peers);
         for &peer in peers {
             self.of_peer.entry(peer).or_default().push(number);
         }

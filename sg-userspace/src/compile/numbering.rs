@@ -1,5 +1,6 @@
 //! Numbers that keep their meaning from one compilation to the next.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 
@@ -82,17 +83,26 @@ impl<K: Eq + Hash> Numbering<K> {
         Self { elements: Some(Elements { slots, taken }), ..self }
     }
 
-    /// Makes room for so many more.
-    pub(super) fn reserve(&mut self, more: usize) {
-        self.known.reserve(more);
-        self.taken.reserve(more);
-    }
-
     /// The number of this content.
     pub(super) fn of(&mut self, content: K) -> u32 {
         if let Some(&number) = self.known.get(&content) {
             return number;
         }
+        let number = self.fresh();
+        self.known.insert(content, number);
+        number
+    }
+
+    /// The number of content that is asked for once a compilation, and therefore not kept.
+    pub(super) fn of_once<Q: Eq + Hash + ?Sized>(&mut self, content: &Q) -> u32
+    where
+        K: Borrow<Q>,
+    {
+        let known = self.known.get(content).copied();
+        known.unwrap_or_else(|| self.fresh())
+    }
+
+    fn fresh(&mut self) -> u32 {
         while self.is_taken(self.next) {
             self.next = after(self.next, self.first);
         }
@@ -102,7 +112,6 @@ impl<K: Eq + Hash> Numbering<K> {
         if let Some(Elements { slots, taken }) = &mut self.elements {
             taken.insert(slots.of(number));
         }
-        self.known.insert(content, number);
         number
     }
 
@@ -207,6 +216,12 @@ mod tests {
         let mut numbers = Numbering::new(3, 8, [(4, "a"), (8, "b")].into_iter());
         assert_eq!(["b", "c", "a", "d", "c"].map(|name| numbers.of(name)), [8, 9, 4, 10, 9]);
         assert_eq!(numbers.next, 11);
+    }
+
+    #[test]
+    fn what_is_asked_for_once_has_its_number_and_is_not_kept() {
+        let mut numbers = Numbering::new(3, 8, [(4, "a".to_owned())].into_iter());
+        assert_eq!(["a", "b", "b"].map(|name| numbers.of_once(name)), [4, 8, 9]);
     }
 
     #[test]

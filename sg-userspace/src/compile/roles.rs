@@ -29,7 +29,7 @@ pub(super) struct Roles {
     /// Numbers of the policies.
     pub(super) policies: Vec<u32>,
     /// Rules by number.
-    pub(super) rules: HashMap<u32, CompiledRule>,
+    pub(super) rules: BTreeMap<u32, CompiledRule>,
     /// What those rules name.
     pub(super) peers: PeerNumbers,
 }
@@ -89,10 +89,6 @@ impl Compiler<'_> {
             local.flat_map(|interface| &interface.groups).map(|&it| (it, Vec::new())).collect();
         let lists: Vec<Everybody> =
             scope.vpc.prefix_lists.iter().map(|list| everybody_in(&list.cidrs)).collect();
-        let rules = groups.keys().map(|&index| &scope.vpc.groups[index]);
-        let number = rules.map(|group| group.ingress.len() + group.egress.len()).sum();
-        self.numbers.rules.reserve(number);
-        roles.rules.reserve(number);
         for (&index, numbers) in &mut groups {
             let group = &scope.vpc.groups[index];
             let ingress = group.ingress.iter().map(|rule| (Direction::Ingress, rule));
@@ -108,7 +104,9 @@ impl Compiler<'_> {
                     everybody,
                 };
                 let info = RuleInfo { identity, description: rule.description.clone() };
-                numbers.push(self.rule(scope, info, &rule.peer, roles));
+                // A group has no rule twice.
+                let number = self.numbers.rules.of_once(&info.identity);
+                numbers.push(self.rule(scope, number, info, &rule.peer, roles));
             }
         }
         groups
@@ -143,11 +141,18 @@ impl Compiler<'_> {
             everybody: Everybody::default(),
         };
         let info = RuleInfo { identity, description: String::new() };
-        self.rule(scope, info, &Peer::Cidr(peer), roles)
+        let number = self.numbers.rules.of(info.identity.clone());
+        self.rule(scope, number, info, &Peer::Cidr(peer), roles)
     }
 
-    fn rule(&mut self, scope: &Scope<'_>, info: RuleInfo, peer: &Peer, roles: &mut Roles) -> u32 {
-        let number = self.numbers.rules.of(info.identity.clone());
+    fn rule(
+        &mut self,
+        scope: &Scope<'_>,
+        number: u32,
+        info: RuleInfo,
+        peer: &Peer,
+        roles: &mut Roles,
+    ) -> u32 {
         let RuleIdentity { direction, traffic, everybody, .. } = info.identity;
         let mut peers = Vec::new();
         if !matches!(peer, Peer::Cidr(net) if net.prefix_len() == 0) {
@@ -167,7 +172,7 @@ impl Compiler<'_> {
             return number;
         }
         let spec = PeerSpec { vpc: scope.number, name: peer_name(scope.vpc, peer) };
-        let number = self.numbers.peers.of(spec.clone());
+        let number = self.numbers.peers.of_once(&spec);
         self.spec.peers.insert(number, spec);
         roles.peers.insert(peer.clone(), number);
         number
