@@ -256,9 +256,12 @@ fn only_the_true_reset_ends_an_adopted_flow() -> Result<()> {
     forge()?;
     assert_eq!(connection.exchange(LONG)?, Connected);
     assert_eq!(state_of_only_flow(&sgctl, "established")?, "established");
-    // What is closed with data unread resets.
-    connection.stream().set_nonblocking(true)?;
+    // What is closed with data unread resets. Once the answer is there no segment is on its way that the reset could
+    // overtake on another processor.
+    connection.stream().set_nonblocking(false)?;
+    connection.stream().set_read_timeout(Some(LONG))?;
     connection.stream().write_all(b"unread")?;
+    connection.stream().peek(&mut [0])?;
     let linger = socket2::SockRef::from(connection.stream());
     linger.set_linger(Some(Duration::ZERO))?;
     drop(connection);
