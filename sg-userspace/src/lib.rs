@@ -17,6 +17,8 @@ pub mod events;
 pub mod explain;
 pub mod export;
 #[cfg(feature = "kernel")]
+mod files;
+#[cfg(feature = "kernel")]
 pub mod history;
 pub mod plan;
 #[cfg(feature = "kernel")]

@@ -105,22 +105,10 @@ fn policy(size: &Size) -> Policy {
         groups: (0..size.groups).map(group).collect(),
         interfaces: (0..size.members).map(|index| interface(size, index)).collect(),
     };
-    let on = Infrastructure {
-        arp: true,
-        dhcp: true,
-        neighbour_discovery: true,
-        router_discovery: true,
-        multicast_listener: true,
-        dns: true,
-        metadata: true,
-        time: true,
-        licences: true,
-        subnet_router: true,
-    };
     Policy {
         dialect: Dialect::Aws,
         live_flows: LiveFlows::Keep,
-        infrastructure: on,
+        infrastructure: Infrastructure::of(Dialect::Aws),
         quotas: Quotas::default(),
         vpcs: vec![vpc],
         tests: Vec::new(),

@@ -41,5 +41,6 @@ pub mod scenario;
 pub mod sgctl;
 pub mod soak;
 pub mod stale;
+pub mod suite;
 pub mod traffic;
 pub mod tun;

@@ -1,6 +1,6 @@
 //! `sgctl apply`: another policy for what is attached.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
         bail!("tests of {} fail; nothing has changed", arguments.file.display());
     }
     let request = Request {
-        source: Source { path: absolute(&arguments.file), text: file.text },
+        source: Source { path: policy_file::absolute(&arguments.file), text: file.text },
         policy: &file.policy,
         author: &Author::of_process(arguments.message.clone()),
         review: &ssh_guard::reviewer(&paths, arguments.force),
@@ -110,8 +110,4 @@ fn tell_unattached(paths: &Paths) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn absolute(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }

@@ -174,7 +174,7 @@ struct Asked {
 impl Asked {
     fn file(path: &Path, global: Global) -> anyhow::Result<Self> {
         let file = policy_file::open(path, global)?;
-        let source = Source { path: absolute(path), text: file.text };
+        let source = Source { path: policy_file::absolute(path), text: file.text };
         Ok(Self { policy: file.policy, source, attached: Vec::new() })
     }
 
@@ -252,10 +252,6 @@ fn line(fitted: &Fitted) -> String {
     let side = status::side_name(device);
     let done = done(fitted);
     format!("{done} {} as {} ({side}): {}\n", device.device, device.interface, hooks.join(", "))
-}
-
-fn absolute(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 /// Which device as which interface.

@@ -139,7 +139,7 @@ impl Wanted {
 impl Listed {
     fn new(flow: &FlowRecord, names: &Names) -> Self {
         let port = |port| {
-            (flow.has_ports && (flow.local_port, flow.remote_port) != (0, 0)).then_some(port)
+            (flow.has_ports() && (flow.local_port, flow.remote_port) != (0, 0)).then_some(port)
         };
         Self {
             interface: names.interface(flow.slot),
@@ -214,27 +214,10 @@ mod tests {
     use super::*;
 
     fn flow() -> Listed {
-        let record = FlowRecord {
-            slot: 1,
-            protocol: 6,
-            local: IpAddr::from([10, 0, 0, 2]),
-            local_port: 22,
-            remote: IpAddr::from([10, 0, 0, 9]),
-            remote_port: 40000,
-            opened: "ingress",
-            state: "established",
-            established: true,
-            rule: 5,
-            packets: [2, 1],
-            bytes: [120, 60],
-            expires_in: 30,
-            adopted: false,
-            untracked: false,
-            epoch: 0,
-            rule_port: 22,
-            has_ports: true,
-            kind: 0,
-        };
+        let ends = [([10, 0, 0, 2], 22), ([10, 0, 0, 9], 40000)];
+        let [local, remote] = ends.map(|(address, port)| (IpAddr::from(address), port));
+        let (rule, packets, bytes) = (5, [2, 1], [120, 60]);
+        let record = FlowRecord { rule, packets, bytes, ..FlowRecord::sample(1, local, remote) };
         Listed::new(&record, &Names::default())
     }
 

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 
 use super::Global;
 use crate::engine::{TestResult, run_tests};
-use crate::kernel::Device;
+use crate::kernel::{Device, transaction};
 use crate::policy::model::{Interface, Policy};
 use crate::policy::{FileError, load, read_file, write};
 
@@ -39,10 +38,14 @@ pub(super) fn open(path: &Path, global: Global) -> Result<PolicyFile, FileError>
     }
 }
 
+/// A path that means the same wherever it is read.
+pub(super) fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
 /// The policy without the rules whose time is over, each of which is told; whether there were none.
 pub(super) fn in_time(policy: Policy, path: &Path) -> (Policy, bool) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (policy, expired) = policy.without_expired(now);
+    let (policy, expired) = policy.without_expired(transaction::now());
     for rule in &expired {
         log::warn!("{}: counts as absent, its time is over: {rule}", path.display());
     }

@@ -9,7 +9,6 @@
 
 mod segment;
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use segment::Segment;
 
+use crate::files;
 use crate::policy::edit::{Edit, Editor};
 
 /// How many entries are kept at least; beyond them, whole segments go.
@@ -173,7 +173,7 @@ impl History {
         policy: impl FnOnce() -> Past,
     ) -> Result<(), HistoryError> {
         let directory = self.directory.clone();
-        create_private(&directory).map_err(HistoryError::file("make", &directory))?;
+        files::create_private(&directory).map_err(HistoryError::file("make", &directory))?;
         // Their numbers are about to be given again, and would then seem to have been in force.
         while let Some(stray) = self.strays.pop() {
             stray.remove()?;
@@ -191,9 +191,7 @@ impl History {
                 self.prune()?;
             }
         }
-        File::open(&directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(HistoryError::file("sync", &directory))
+        files::sync_directory(&directory).map_err(HistoryError::file("sync", &directory))
     }
 
     fn prune(&mut self) -> Result<(), HistoryError> {
@@ -228,10 +226,4 @@ fn edited<'e>(
         .try_for_each(|edit| editor.apply(edit).map(|_done| ()))
         .map_err(|error| damaged(error.to_string()))?;
     Ok(crate::policy::write(editor.policy()))
-}
-
-/// Makes a directory that only root reads.
-fn create_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

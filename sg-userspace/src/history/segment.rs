@@ -1,10 +1,11 @@
 //! A file of the history: a policy, and the edits since, an entry a line.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::{Content, Entry, HistoryError, Past, edited};
+use crate::files;
 
 /// Edits shorter than this together always join the segment.
 const SMALLEST_ROOM: usize = 1 << 16;
@@ -65,8 +66,7 @@ impl Segment {
         let failed = |source| HistoryError::File { doing: "write", path: path.clone(), source };
         let temporary = path.with_extension("tmp");
         let line = line(&entry).map_err(failed)?;
-        let mut file = File::create(&temporary).map_err(failed)?;
-        file.write_all(&line).and_then(|()| file.sync_all()).map_err(failed)?;
+        files::write_synced(&temporary, &line).map_err(failed)?;
         std::fs::rename(&temporary, &path).map_err(failed)?;
         let end = line.len() as u64;
         Ok(Self { path, entries: vec![entry], ends: vec![end] })

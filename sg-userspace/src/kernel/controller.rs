@@ -15,7 +15,7 @@ use super::request::{EditRequest, Edited, author, edited, failed, refused};
 use super::session::open_live;
 use super::transaction::{Review, Reviewer, commit, entry, refuse_unconfirmed};
 use super::wanted::tables_for;
-use super::{KernelError, Paths, keeper};
+use super::{KernelError, Paths, keeper, maps};
 use crate::compile::{Members, Membership};
 use crate::history::{Content, History, Past};
 use crate::policy::edit::{Done, Edit, Editor, Touched};
@@ -54,7 +54,7 @@ impl Controller {
 
     /// Whether nobody else has changed anything.
     pub(super) fn is_current(&self, paths: &Paths) -> bool {
-        let generation = PolicyMaps::open(&paths.maps()).and_then(|maps| maps.generation());
+        let generation = maps::generation(&paths.maps());
         !self.is_stale
             && generation.is_ok_and(|now| now == self.generation)
             && self.stamp.is_current(paths)
@@ -326,7 +326,7 @@ fn write_patch(
 
 /// Where the state lies.
 fn stamp(paths: &Paths) -> Result<(u64, Stamp), KernelError> {
-    let generation = PolicyMaps::open(&paths.maps())?.generation()?;
+    let generation = maps::generation(&paths.maps())?;
     let failed = KernelError::file("read", paths.live(generation));
     let files = Files::find(paths, generation)?.ok_or(KernelError::NothingAttached)?;
     Ok((generation, files.stamp(paths).map_err(failed)?))

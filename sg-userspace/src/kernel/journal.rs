@@ -5,7 +5,7 @@
 //! synced before the generation word is flipped to its generation, and another one when the change has been
 //! levelled. The word in the kernel says how many lines count; what is behind them was interrupted.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::live::Live;
 use super::{KernelError, Paths};
 use crate::compile::{Members, Patch};
+use crate::files;
 use crate::policy::edit::{Edit, Editor};
 
 /// A change of members.
@@ -196,17 +197,16 @@ pub(super) fn write(paths: &Paths, live: &Live, generation: u64) -> Result<(), K
     let path = paths.live(generation);
     let temporary = path.with_extension("tmp");
     let failed = |error| KernelError::file("write", &path)(error);
-    super::paths::create_private(&paths.run).map_err(KernelError::file("make", &paths.run))?;
+    files::create_private(&paths.run).map_err(KernelError::file("make", &paths.run))?;
     let bytes = serde_json::to_vec(live).map_err(|error| failed(error.into()))?;
-    let mut file = File::create(&temporary).map_err(failed)?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    files::write_synced(&temporary, &bytes).map_err(failed)?;
     // A log that an interrupted command left to this generation is not this state's.
     match std::fs::remove_file(log(paths, generation)) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
     }
     std::fs::rename(&temporary, &path).map_err(failed)?;
-    File::open(&paths.run).and_then(|directory| directory.sync_all()).map_err(failed)
+    files::sync_directory(&paths.run).map_err(failed)
 }
 
 /// Removes the files of every state but that of a generation as a whole.

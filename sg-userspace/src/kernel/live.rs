@@ -4,7 +4,7 @@
 //! the next generation's state before it flips the word, so that a process killed anywhere leaves files that
 //! describe exactly what the kernel does.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::adopt::Adoption;
 use super::commit::Slots;
 use super::hooks::Attached;
-use super::maps::PolicyMaps;
-use super::{Device, Instance, KernelError, Paths, Sizes, journal};
+use super::{Device, Instance, KernelError, Paths, Sizes, journal, maps, transaction};
 use crate::compile::TableSpec;
 use crate::history::Past;
 
@@ -73,7 +72,7 @@ impl AttachedDevice {
             interface: interface.to_owned(),
             instance,
             attached,
-            since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            since: transaction::now(),
             adoption: None,
         }
     }
@@ -148,14 +147,14 @@ impl Live {
             Self::refuse_hidden(paths)?;
             return Ok(None);
         }
-        let maps = PolicyMaps::open(&paths.maps())?;
-        let mut generation = maps.generation()?;
+        let word = maps::generation_word(&paths.maps())?;
+        let mut generation = maps::read_generation(&word)?;
         let mut looks = 0;
         loop {
             looks += 1;
             let read = journal::Files::find(paths, generation)
                 .and_then(|files| files.map(|files| files.read(paths)).transpose());
-            let now = maps.generation()?;
+            let now = maps::read_generation(&word)?;
             match read {
                 Ok(Some(live)) => return Ok(Some(live)),
                 // Another policy came into force while we looked for the files of the one before.

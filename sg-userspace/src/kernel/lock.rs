@@ -61,7 +61,7 @@ impl Lock {
     fn take_within(path: &Path, limit: Duration) -> Result<Self, KernelError> {
         let cannot = |source| KernelError::File { doing: "lock", path: path.into(), source };
         if let Some(directory) = path.parent() {
-            super::paths::create_private(directory).map_err(cannot)?;
+            crate::files::create_private(directory).map_err(cannot)?;
         }
         let mut file = OpenOptions::new()
             .read(true)

@@ -41,6 +41,20 @@ pub(super) struct Batches {
     pub(super) permits: Batch<Key<Abi<PermitKey>>, u32>,
 }
 
+/// The generation in force, for whoever wants nothing else of the maps.
+pub(super) fn generation(pins: &Path) -> Result<u64, KernelError> {
+    read_generation(&generation_word(pins)?)
+}
+
+/// Where the generation in force stands, for whoever looks more than once.
+pub(super) fn generation_word(pins: &Path) -> Result<Array<MapData, u64>, KernelError> {
+    open(pins, "GENERATION")
+}
+
+pub(super) fn read_generation(map: &Array<MapData, u64>) -> Result<u64, KernelError> {
+    map.get(&0, 0).map_err(|e| KernelError::map("read", "GENERATION", e))
+}
+
 /// Opens one pinned map as the type it must have.
 pub(super) fn open<M>(pins: &Path, name: &'static str) -> Result<M, KernelError>
 where
@@ -65,18 +79,12 @@ where
     Ok(PrefixTable { map: open(pins, name)?, batch: Batch::open(pins, name)? })
 }
 
-/// The number of the generation in force.
-pub(super) fn generation(pins: &Path) -> Result<u64, KernelError> {
-    let map: Array<MapData, u64> = open(pins, "GENERATION")?;
-    map.get(&0, 0).map_err(|e| KernelError::map("read", "GENERATION", e))
-}
-
 impl PolicyMaps {
     pub(super) fn open(pins: &Path) -> Result<Self, KernelError> {
         // Its type is compared here, and its size is told.
         let classes: Array<MapData, Abi<ClassWord>> = open(pins, "CLASSES")?;
         Ok(Self {
-            generation: open(pins, "GENERATION")?,
+            generation: generation_word(pins)?,
             interfaces: open(pins, "INTERFACES")?,
             classes: Words::open(pins, "CLASSES", classes.len())?,
             permits: open(pins, "PERMITS")?,
@@ -92,7 +100,7 @@ impl PolicyMaps {
     }
 
     pub(super) fn generation(&self) -> Result<u64, KernelError> {
-        self.generation.get(&0, 0).map_err(|e| KernelError::map("read", "GENERATION", e))
+        read_generation(&self.generation)
     }
 }
 

@@ -14,7 +14,7 @@ use super::commit::{Planned, Prepared, Slots};
 use super::maps::PolicyMaps;
 use super::object::Object;
 use super::pod::Abi;
-use super::{Instance, KernelError, Sizes, maps, paths};
+use super::{Instance, KernelError, Sizes, maps};
 use crate::compile::{IpAddress as _, TableSpec};
 
 /// How elements get into maps.
@@ -106,7 +106,7 @@ struct Pins(PathBuf);
 
 impl Pins {
     fn make(folder: &Path) -> Result<Self, KernelError> {
-        paths::create_private(folder).map_err(KernelError::file("make", folder))?;
+        crate::files::create_private(folder).map_err(KernelError::file("make", folder))?;
         Ok(Self(folder.to_owned()))
     }
 }

@@ -1,7 +1,7 @@
 //! Where things live: pins, runtime state, history. All three can be moved by environment, for tests and
 //! for two instances on one machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sg_common::abi::ABI_VERSION;
 
@@ -100,10 +100,4 @@ impl Paths {
     pub fn live(&self, generation: u64) -> PathBuf {
         self.run.join(format!("live.{generation}.json"))
     }
-}
-
-/// Makes a directory that only root reads.
-pub(super) fn create_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

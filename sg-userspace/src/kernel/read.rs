@@ -111,12 +111,44 @@ pub struct FlowRecord {
     /// What the rules of the direction that opened it look at: destination port, or type and code.
     #[serde(skip)]
     pub rule_port: u16,
-    /// Whether the two ports are ports.
-    #[serde(skip)]
-    pub has_ports: bool,
-    /// What they are: a [`FlowKind`].
+    /// What the two ports are: a [`FlowKind`].
     #[serde(skip)]
     pub kind: u8,
+}
+
+impl FlowRecord {
+    /// Whether the two ports are ports.
+    #[must_use]
+    pub const fn has_ports(&self) -> bool {
+        self.kind == FlowKind::Ports as u8
+    }
+}
+
+#[cfg(test)]
+impl FlowRecord {
+    /// An established TCP flow that the remote end opened, for tests to say what matters to them.
+    pub(crate) fn sample(slot: u16, local: (IpAddr, u16), remote: (IpAddr, u16)) -> Self {
+        Self {
+            slot,
+            protocol: sg_common::wire::ip::TCP,
+            local: local.0,
+            local_port: local.1,
+            remote: remote.0,
+            remote_port: remote.1,
+            opened: "ingress",
+            state: "established",
+            established: true,
+            rule: 1,
+            packets: [1, 1],
+            bytes: [60, 60],
+            expires_in: 30,
+            adopted: false,
+            untracked: false,
+            epoch: 0,
+            rule_port: local.1,
+            kind: FlowKind::Ports as u8,
+        }
+    }
 }
 
 /// Every live flow.
@@ -184,7 +216,6 @@ pub fn record<A: Address>(
         untracked: flow.flags & FlowFlags::UNTRACKED != 0,
         epoch: flow.epoch,
         rule_port: sg_common::rule_port(key, flow.opening_direction()).get(),
-        has_ports: key.kind == FlowKind::Ports as u8,
         kind: key.kind,
     }
 }

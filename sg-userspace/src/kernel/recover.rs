@@ -15,12 +15,12 @@ use super::commit::Slots;
 use super::live::Live;
 use super::maps::{Hash, Lpm, PolicyMaps};
 use super::pod::Abi;
-use super::{KernelError, Paths, journal};
+use super::{KernelError, Paths, journal, maps};
 use crate::compile::{AddressSpec, IpAddress, TableSpec};
 
 /// Levels what an interrupted command left, if one did.
 pub(super) fn recover(paths: &Paths, live: &mut Live) -> Result<(), KernelError> {
-    let generation = PolicyMaps::open(&paths.maps())?.generation()?;
+    let generation = maps::generation(&paths.maps())?;
     let files = journal::Files::find(paths, generation)?;
     if files.is_some_and(|files| !files.is_interrupted) {
         return Ok(());
@@ -37,7 +37,7 @@ pub(super) fn settle(paths: &Paths, before: u64, error: KernelError) -> Result<(
     if let Err(second) = repair(paths) {
         log::error!("and then, while putting things back: {second}");
     }
-    match PolicyMaps::open(&paths.maps()).and_then(|maps| maps.generation()) {
+    match maps::generation(&paths.maps()) {
         Ok(generation) if generation != before => {
             log::warn!("the change is in force, though not at the first try: {error}");
             Ok(())
@@ -48,7 +48,7 @@ pub(super) fn settle(paths: &Paths, before: u64, error: KernelError) -> Result<(
 
 fn repair(paths: &Paths) -> Result<(), KernelError> {
     let mut live = Live::require(paths)?;
-    let generation = PolicyMaps::open(&paths.maps())?.generation()?;
+    let generation = maps::generation(&paths.maps())?;
     restore(paths, &mut live)?;
     live.write(paths, generation)
 }

@@ -223,5 +223,5 @@ pub(super) fn here(sight: &Sight) -> Option<&Place> {
 
 /// The state of the generation in force, with other devices.
 fn rewrite(paths: &Paths, live: &Live) -> Result<(), KernelError> {
-    live.write(paths, super::maps::PolicyMaps::open(&paths.maps())?.generation()?)
+    live.write(paths, super::maps::generation(&paths.maps())?)
 }

@@ -17,7 +17,7 @@ use super::object::{Object, Sizes, program};
 use super::pod::Abi;
 use super::read::{ReasonCount, read_counters};
 use super::replay::Replay;
-use super::{Instance, KernelError, Paths, paths, require_root};
+use super::{Instance, KernelError, Paths, require_root};
 use crate::compile::TableSpec;
 
 /// `linux/bpf.h`.
@@ -361,7 +361,7 @@ impl Pins {
         let parent = paths.bpffs.parent().unwrap_or(&paths.bpffs);
         let name = format!("sg-run-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         let path = parent.join(name);
-        paths::create_private(&path).map_err(|error| {
+        crate::files::create_private(&path).map_err(|error| {
             if error.raw_os_error() == Some(libc::EPERM) {
                 KernelError::NoBpffs { path: path.clone() }
             } else {

@@ -17,7 +17,7 @@ use super::refit::{Fitted, Refitting};
 use super::transaction::{Author, entry, refuse_unconfirmed};
 use super::wanted::tables_with;
 use super::{
-    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, flush, journal, keeper,
+    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, flush, journal, keeper, maps,
     require_root, versions,
 };
 use crate::compile::{RuleSlots, Surroundings, TableSpec, compile};
@@ -307,7 +307,7 @@ pub fn detach(paths: &Paths, name: &str) -> Result<AttachedDevice, KernelError> 
     if live.devices.is_empty() {
         remove_everything(paths)?;
     } else {
-        let generation = PolicyMaps::open(&paths.maps())?.generation()?;
+        let generation = maps::generation(&paths.maps())?;
         live.write(paths, generation)?;
     }
     Ok(found)
@@ -364,7 +364,7 @@ fn make_directories(paths: &Paths) -> Result<(), KernelError> {
         return Err(KernelError::NoBpffs { path: paths.bpffs.clone() });
     }
     for path in [paths.maps(), paths.links(), paths.run.clone()] {
-        super::paths::create_private(&path).map_err(KernelError::file("make", path))?;
+        crate::files::create_private(&path).map_err(KernelError::file("make", path))?;
     }
     Ok(())
 }

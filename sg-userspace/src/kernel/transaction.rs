@@ -20,9 +20,8 @@ use super::recover::settle;
 pub use super::request::{EditRequest, Edited};
 use super::session::open_live;
 use super::wanted::tables_for;
-use super::{KernelError, Lock, Paths, journal, keeper, require_root, serve};
+use super::{KernelError, Lock, Paths, journal, keeper, maps, require_root, serve};
 use crate::compile::TableSpec;
-use crate::diff::Changes;
 use crate::history::{Content, Entry, History, Past};
 use crate::policy::Policy;
 use crate::policy::edit::Edit;
@@ -94,8 +93,6 @@ pub struct Applied {
     pub number: u64,
     /// Whether anything has changed; otherwise this policy was in force already.
     pub changed: bool,
-    /// What was written to the tables.
-    pub changes: Changes,
     /// What changed, a line each, as the history has it.
     pub diff: Vec<String>,
 }
@@ -270,7 +267,7 @@ pub fn confirm(paths: &Paths) -> Result<u64, KernelError> {
         Some(pending) if pending.is_overdue() => return Err(KernelError::ConfirmedTooLate),
         Some(_) => live.pending = None,
     }
-    let generation = PolicyMaps::open(&paths.maps())?.generation()?;
+    let generation = maps::generation(&paths.maps())?;
     live.write(paths, generation)?;
     Ok(live.number)
 }
@@ -301,10 +298,9 @@ fn replace(
     let planned = Planned::between(&live.tables, &tables, &live.slots, &live.sizes)?;
     let review = Review { live, old: &live.tables, new: &tables, policy: request.policy };
     (request.review)(&review).map_err(KernelError::Refused)?;
-    let changes = planned.changes().clone();
-    if source.text == live.source.text && changes.is_empty() && live.pending.is_none() {
+    if source.text == live.source.text && planned.changes().is_empty() && live.pending.is_none() {
         let number = live.number;
-        return Ok(Applied { number, changed: false, changes, diff: Vec::new() });
+        return Ok(Applied { number, changed: false, diff: Vec::new() });
     }
     let diff = difference(&live.source.text, &source.text);
     let number = history.as_ref().map_or(live.number + 1, History::next_number);
@@ -327,7 +323,7 @@ fn replace(
         history.append(entry, || past)?;
     }
     commit(paths, live, planned, after)?;
-    Ok(Applied { number, changed: true, changes, diff })
+    Ok(Applied { number, changed: true, diff })
 }
 
 pub(super) fn entry(number: u64, author: &Author, diff: Vec<String>, content: Content) -> Entry {
@@ -336,7 +332,7 @@ pub(super) fn entry(number: u64, author: &Author, diff: Vec<String>, content: Co
 }
 
 /// Seconds since 1970.
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -348,7 +344,7 @@ pub(super) fn commit(
     planned: Planned,
     after: Live,
 ) -> Result<bool, KernelError> {
-    let before = PolicyMaps::open(&paths.maps())?.generation()?;
+    let before = maps::generation(&paths.maps())?;
     match try_commit(paths, planned, after.clone()) {
         Ok(after) => {
             *live = after;

@@ -125,7 +125,7 @@ impl LiveFlows {
 impl CutFlow {
     fn new(flow: &FlowRecord, old: &TableSpec) -> Self {
         let end =
-            |address: IpAddr, port: u16| End(address, flow.has_ports.then_some(port)).to_string();
+            |address: IpAddr, port: u16| End(address, flow.has_ports().then_some(port)).to_string();
         let interface = old.interfaces.get(&flow.slot).map(|it| it.name.clone());
         Self {
             interface: interface.unwrap_or_else(|| format!("slot {}", flow.slot)),

@@ -51,6 +51,26 @@ pub struct Infrastructure {
     pub subnet_router: bool,
 }
 
+impl Infrastructure {
+    /// All of it that a dialect has: kakao has none of the link-local services (rule 12).
+    #[must_use]
+    pub fn of(dialect: Dialect) -> Self {
+        let services = dialect == Dialect::Aws;
+        Self {
+            arp: true,
+            dhcp: true,
+            neighbour_discovery: true,
+            router_discovery: true,
+            multicast_listener: true,
+            dns: services,
+            metadata: services,
+            time: services,
+            licences: services,
+            subnet_router: services,
+        }
+    }
+}
+
 /// A whole validated policy file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {

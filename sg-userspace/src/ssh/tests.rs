@@ -55,27 +55,10 @@ fn ways() -> Vec<Way> {
 /// The session as the flow tables have it.
 fn flow(spec: &TableSpec) -> FlowRecord {
     let slot = spec.slot("host").expect("a slot");
-    FlowRecord {
-        slot,
-        protocol: ip::TCP,
-        local: SESSION.server,
-        local_port: 22,
-        remote: SESSION.client,
-        remote_port: 50000,
-        opened: "ingress",
-        state: "established",
-        established: true,
-        rule: 1,
-        packets: [9, 9],
-        bytes: [900, 900],
-        expires_in: 400_000,
-        adopted: false,
-        untracked: false,
-        epoch: spec.interfaces[&slot].version.epoch,
-        rule_port: 22,
-        has_ports: true,
-        kind: 0,
-    }
+    let (packets, bytes, expires_in) = ([9, 9], [900, 900], 400_000);
+    let epoch = spec.interfaces[&slot].version.epoch;
+    let sample = FlowRecord::sample(slot, (SESSION.server, 22), (SESSION.client, 50000));
+    FlowRecord { packets, bytes, expires_in, epoch, ..sample }
 }
 
 const SSH: &str = "{type: ssh, from: 198.51.100.0/24}";

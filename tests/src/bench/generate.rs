@@ -84,22 +84,10 @@ pub(super) fn policy(
         groups,
         interfaces,
     };
-    let infrastructure = Infrastructure {
-        arp: true,
-        dhcp: true,
-        neighbour_discovery: true,
-        router_discovery: true,
-        multicast_listener: true,
-        dns: true,
-        metadata: true,
-        time: true,
-        licences: true,
-        subnet_router: true,
-    };
     Policy {
         dialect: Dialect::Aws,
         live_flows: LiveFlows::Keep,
-        infrastructure,
+        infrastructure: Infrastructure::of(Dialect::Aws),
         quotas: Quotas::default(),
         vpcs: vec![vpc],
         tests: Vec::new(),

@@ -1,15 +1,12 @@
 //! `cargo xtask attack [FILTER]`: plays the attacks whose names contain the filter, and prints what came of
 //! each in one table.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail, ensure};
-use comfy_table::{ContentArrangement, Table, presets};
 use tests::attack::{ATTACKS, Attack, Measured, Options};
-use tests::interrupt;
+use tests::suite::{self, Suite};
 
-/// Columns of the table where there is no terminal.
-const WIDTH: u16 = 160;
 const USAGE: &str = "usage: attack [--quick] [--captures DIR] [FILTER]";
 
 fn main() -> Result<ExitCode> {
@@ -29,38 +26,18 @@ fn main() -> Result<ExitCode> {
     let wanted =
         |attack: &&Attack| (attack.quick || !quick) && attack.name.to_lowercase().contains(&filter);
     let attacks: Vec<_> = ATTACKS.iter().filter(wanted).collect();
-    ensure!(!attacks.is_empty(), "no attack is called so");
-    // The guards of the last attacks put the machine right again: they must not be passed by.
-    interrupt::watch()?;
-    let mut played = Vec::new();
-    for attack in attacks {
-        played.push((attack, play(attack, &options)));
-        if interrupt::requested() {
-            println!("\ninterrupted: what the attacks have made is gone");
-            return Ok(ExitCode::from(130));
-        }
-    }
-    Ok(conclude(&played))
-}
-
-fn play(attack: &Attack, options: &Options) -> Measured {
-    eprint!("{} ... ", attack.name);
-    let started = Instant::now();
-    let measured = attack.play(options);
-    let seconds = started.elapsed().as_secs_f64();
-    eprintln!("{} ({seconds:.1} s)", if measured.passed { "ok" } else { "FAILED" });
-    measured
+    let play = |attack: &Attack| {
+        let measured = attack.play(&options);
+        let passed = measured.passed;
+        (measured, passed)
+    };
+    let suite = Suite { noun: "attack", failed: "FAILED" };
+    let played = suite.run(&attacks, |attack| attack.name, play)?;
+    Ok(played.map_or(ExitCode::from(130), |played| conclude(&played)))
 }
 
 fn conclude(played: &[(&Attack, Measured)]) -> ExitCode {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    // Where nobody looks, as in a log.
-    if table.width().is_none() {
-        table.set_width(WIDTH);
-    }
-    table.set_header(["attack", "must be", "measured", "ok"]);
+    let mut table = suite::table(&["attack", "must be", "measured", "ok"]);
     for (attack, measured) in played {
         let ok = if measured.passed { "yes" } else { "NO" };
         table.add_row([attack.name, attack.must, &measured.numbers, ok]);

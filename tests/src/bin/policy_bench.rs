@@ -1,19 +1,16 @@
 //! `cargo xtask bench policy`: measures the rows whose names contain the filter, and prints them in one table.
 
-use std::{fs, process::ExitCode, time::Instant};
+use std::{fs, process::ExitCode};
 
-use anyhow::{Result, bail, ensure};
-use comfy_table::{ContentArrangement, Table, presets};
+use anyhow::{Result, bail};
 use peak_alloc::PeakAlloc;
 use tests::bench::{Measured, Options, ROWS, Row};
-use tests::interrupt;
+use tests::suite::{self, Suite};
 
 /// The compiler's memory is a row.
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Columns of the table where there is no terminal.
-const WIDTH: u16 = 160;
 const USAGE: &str = "usage: policy_bench [--quick] [FILTER]";
 
 fn main() -> Result<ExitCode> {
@@ -27,38 +24,18 @@ fn main() -> Result<ExitCode> {
     }
     let rows: Vec<_> =
         ROWS.iter().filter(|row| row.name.to_lowercase().contains(&filter)).collect();
-    ensure!(!rows.is_empty(), "no row is called so");
-    // The guards of the rows take away what they have made: they must not be passed by.
-    interrupt::watch()?;
-    let mut done = Vec::new();
-    for row in rows {
-        done.push((row, run(row, options)));
-        if interrupt::requested() {
-            println!("\ninterrupted: what the rows have made is gone");
-            return Ok(ExitCode::from(130));
-        }
-    }
-    Ok(conclude(&done))
-}
-
-fn run(row: &Row, options: Options) -> Measured {
-    eprint!("{} ... ", row.name);
-    let started = Instant::now();
-    let measured = row.run(options);
-    let seconds = started.elapsed().as_secs_f64();
-    eprintln!("{} ({seconds:.1} s)", if measured.passed { "ok" } else { "MISSED" });
-    measured
+    let run = |row: &Row| {
+        let measured = row.run(options);
+        let passed = measured.passed;
+        (measured, passed)
+    };
+    let suite = Suite { noun: "row", failed: "MISSED" };
+    let done = suite.run(&rows, |row| row.name, run)?;
+    Ok(done.map_or(ExitCode::from(130), |done| conclude(&done)))
 }
 
 fn conclude(done: &[(&Row, Measured)]) -> ExitCode {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    // Where nobody looks, as in a log.
-    if table.width().is_none() {
-        table.set_width(WIDTH);
-    }
-    table.set_header(["job", "must be", "ratio", "", "context"]);
+    let mut table = suite::table(&["job", "must be", "ratio", "", "context"]);
     for (row, measured) in done {
         let ok = if measured.passed { "ok" } else { "MISSED" };
         let (ratios, context) = (measured.ratios.join("\n"), measured.context.join("\n"));

@@ -132,7 +132,7 @@ impl Selection {
                 (peers.vpc.is_none() || peers.vpc.as_deref() == vpc())
                     && peers.ranges.iter().any(|range| range.contains(&flow.remote))
             })
-            && self.port.is_none_or(|port| flow.has_ports && ports.contains(&port))
+            && self.port.is_none_or(|port| flow.has_ports() && ports.contains(&port))
             && self.protocol.is_none_or(|protocol| protocol == flow.protocol)
     }
 }
@@ -236,27 +236,9 @@ vpcs:
     }
 
     fn flow(tables: &TableSpec, interface: &str, remote: [u8; 4], protocol: u8) -> FlowRecord {
-        FlowRecord {
-            slot: tables.slot(interface).expect("a slot"),
-            protocol,
-            local: IpAddr::from([10, 0, 0, 5]),
-            local_port: 80,
-            remote: IpAddr::from(remote),
-            remote_port: 40000,
-            opened: "ingress",
-            state: "established",
-            established: true,
-            rule: 1,
-            packets: [1, 1],
-            bytes: [60, 60],
-            expires_in: 30,
-            adopted: false,
-            untracked: false,
-            epoch: 0,
-            rule_port: 80,
-            has_ports: true,
-            kind: 0,
-        }
+        let slot = tables.slot(interface).expect("a slot");
+        let (local, remote) = (IpAddr::from([10, 0, 0, 5]), IpAddr::from(remote));
+        FlowRecord { protocol, ..FlowRecord::sample(slot, (local, 80), (remote, 40000)) }
     }
 
     /// Which of four flows fit what `narrow` says.

@@ -48,18 +48,7 @@ fn infrastructure(
 ) -> Infrastructure {
     // Rule 12: the link-local services exist in dialect `aws` alone.
     let services = dialect == Dialect::Aws;
-    let mut on = Infrastructure {
-        arp: true,
-        dhcp: true,
-        neighbour_discovery: true,
-        router_discovery: true,
-        multicast_listener: true,
-        dns: services,
-        metadata: services,
-        time: services,
-        licences: services,
-        subnet_router: services,
-    };
+    let mut on = Infrastructure::of(dialect);
     let Some(written) = written else { return on };
     for (node, key, exists, on) in [
         (written.arp, "arp", true, &mut on.arp),
