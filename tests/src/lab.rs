@@ -19,6 +19,11 @@ pub const ONE: &str = r#"vpcs:
       - {name: client, addresses: [10.77.1.10, "fd77:1::10"]}
 "#;
 
+/// The first rule of [`ONE`]'s server.
+pub const HTTP: &str = "{type: http, from: [0.0.0.0/0, \"::/0\"], description: everybody reads}";
+/// What tests put in its place.
+pub const SSH: &str = "{type: ssh, from: {group: default}}";
+
 /// Both have a device.
 ///
 /// # Errors

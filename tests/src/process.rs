@@ -10,6 +10,21 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+/// Looks again and again until it is so, at most for `limit`; tells when it was.
+///
+/// # Errors
+/// When it does not become so, or looking fails.
+pub fn wait_until(limit: Duration, so: impl Fn() -> Result<bool>) -> Result<Instant> {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        if so()? {
+            return Ok(Instant::now());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    bail!("it is not so after {limit:?}")
+}
+
 /// How a program ended and what it said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {

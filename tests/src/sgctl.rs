@@ -155,6 +155,16 @@ impl<'ns> Sgctl<'ns> {
         Ok(path)
     }
 
+    /// Runs a verb on a policy file with this text, such as `apply`.
+    ///
+    /// # Errors
+    /// When the file cannot be written, and as [`Self::run`].
+    pub fn with_file(&self, verb: &str, text: &str, options: &[&str]) -> Result<Output> {
+        let path = self.policy("next.yaml", text)?;
+        let path = path.to_str().context("a path in UTF-8")?;
+        self.run([verb, path].iter().chain(options))
+    }
+
     /// Where everything of it is, for the library that it is made of.
     #[must_use]
     pub fn paths(&self) -> Paths {
@@ -183,9 +193,8 @@ impl<'ns> Sgctl<'ns> {
         args: impl IntoIterator<Item = S>,
     ) -> Command {
         command.args(args);
-        command.env("SG_BPFFS", &self.pins);
-        command.env("SG_RUN", self.dir.join("run"));
-        command.env("SG_STATE", self.dir.join("state"));
+        let Paths { bpffs, run, state } = self.paths();
+        command.env("SG_BPFFS", bpffs).env("SG_RUN", run).env("SG_STATE", state);
         command
     }
 }

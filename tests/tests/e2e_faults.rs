@@ -1,10 +1,7 @@
 //! Live policies on machines that fail: full disks, files that stay, keepers that were killed. What is answered is
 //! true, and what was to go goes.
 
-use std::{
-    fs, thread,
-    time::{Duration, Instant},
-};
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
@@ -14,35 +11,15 @@ use nix::{
 };
 use tests::{
     example::Side::Workload,
-    lab::{self, ONE},
+    lab::{self, HTTP, ONE, SSH},
     net::Net,
-    process::Output,
+    process::wait_until,
     scenario::{LONG, Scenario},
     sgctl::Sgctl,
 };
 
-const HTTP: &str = "{type: http, from: [0.0.0.0/0, \"::/0\"], description: everybody reads}";
-const SSH: &str = "{type: ssh, from: {group: default}}";
-
-fn apply(sgctl: &Sgctl<'_>, text: &str, options: &[&str]) -> Result<Output> {
-    let path = sgctl.policy("next.yaml", text)?;
-    let path = path.to_str().context("a path in UTF-8")?;
-    sgctl.run(["apply", path].iter().chain(options))
-}
-
 fn number(sgctl: &Sgctl<'_>) -> Result<u64> {
     sgctl.json(&["status"])?["number"].as_u64().context("a number")
-}
-
-fn wait_until(so: impl Fn() -> Result<bool>) -> Result<()> {
-    let started = Instant::now();
-    while started.elapsed() < LONG {
-        if so()? {
-            return Ok(());
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    anyhow::bail!("it is not so after {LONG:?}")
 }
 
 /// Something mounted, until it is dropped.
@@ -89,11 +66,11 @@ fn what_is_in_force_is_not_called_failed() -> Result<()> {
         .context("a state")?;
     // Behind the flip the old state cannot be removed.
     let stays = Mounted::over_itself(old)?;
-    let output = apply(sgctl, &ONE.replace(HTTP, SSH), &[])?;
+    let output = sgctl.with_file("apply", &ONE.replace(HTTP, SSH), &[])?;
     let text = sgctl.run(["rule", "list", "web"])?.ok()?.stdout;
     ensure!(text.contains("22") == (output.code == Some(0)), "{output:?}\n{text}");
     drop(stays);
-    apply(sgctl, ONE, &[])?.ok()?;
+    sgctl.with_file("apply", ONE, &[])?.ok()?;
     Ok(())
 }
 
@@ -102,13 +79,14 @@ fn a_killed_keeper_is_started_by_whoever_meets_an_unconfirmed_policy() -> Result
     let net = Net::pair()?;
     let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
     let sgctl = scenario.controller("server");
-    apply(sgctl, &ONE.replace(HTTP, SSH), &["--confirm-within", "2s"])?.ok()?;
+    sgctl.with_file("apply", &ONE.replace(HTTP, SSH), &["--confirm-within", "2s"])?.ok()?;
     kill(keeper(sgctl)?, Signal::SIGKILL)?;
     thread::sleep(Duration::from_millis(2500));
-    let late = apply(sgctl, ONE, &[])?;
+    let late = sgctl.with_file("apply", ONE, &[])?;
     ensure!(late.code == Some(1), "{late:?}");
     let history = || Ok(sgctl.run(["history"])?.ok()?.stdout.contains("confirmation timed out"));
-    wait_until(history)
+    wait_until(LONG, history)?;
+    Ok(())
 }
 
 #[test]
@@ -116,9 +94,12 @@ fn an_unconfirmed_policy_goes_though_the_disk_is_full() -> Result<()> {
     let net = Net::pair()?;
     let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
     let sgctl = scenario.controller("server");
-    apply(sgctl, &ONE.replace(HTTP, SSH), &["--confirm-within", "2s"])?.ok()?;
+    sgctl.with_file("apply", &ONE.replace(HTTP, SSH), &["--confirm-within", "2s"])?.ok()?;
     let _full = Mounted::full(sgctl.paths().state)?;
-    wait_until(|| Ok(sgctl.run(["rule", "list", "web"])?.ok()?.stdout.contains("everybody reads")))
+    wait_until(LONG, || {
+        Ok(sgctl.run(["rule", "list", "web"])?.ok()?.stdout.contains("everybody reads"))
+    })?;
+    Ok(())
 }
 
 #[test]
@@ -130,9 +111,16 @@ fn rules_expire_while_a_confirmation_is_awaited() -> Result<()> {
         ["rule", "authorize", "web", "--type", "ssh", "--from", "10.1.0.0/16", "--timeout", "4s"];
     sgctl.run(short)?.ok()?;
     let text = sgctl.run(["history", "2", "--policy"])?.ok()?.stdout;
-    apply(sgctl, &text.replace("everybody reads", "everybody"), &["--confirm-within", "1h"])?
+    sgctl
+        .with_file(
+            "apply",
+            &text.replace("everybody reads", "everybody"),
+            &["--confirm-within", "1h"],
+        )?
         .ok()?;
-    wait_until(|| Ok(!sgctl.run(["rule", "list", "web"])?.ok()?.stdout.contains("10.1.0.0/16")))?;
+    wait_until(LONG, || {
+        Ok(!sgctl.run(["rule", "list", "web"])?.ok()?.stdout.contains("10.1.0.0/16"))
+    })?;
     sgctl.run(["confirm"])?.ok()?;
     ensure!(number(sgctl)? >= 3);
     let listed = sgctl.run(["rule", "list", "web"])?.ok()?.stdout;

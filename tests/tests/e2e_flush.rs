@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use sg_common::Direction;
-use sg_userspace::kernel::{Paths, read};
+use sg_userspace::kernel::read;
 use tests::{
     case::packet::frame,
     example::{Example, Side::Workload},
@@ -198,14 +198,6 @@ fn flows_are_flushed_beside_a_flood() -> Result<()> {
     every_packet_is_a_rules(sgctl)
 }
 
-fn paths(sgctl: &Sgctl<'_>) -> Paths {
-    Paths {
-        bpffs: sgctl.pins().to_owned(),
-        run: sgctl.dir().join("run"),
-        state: sgctl.dir().join("state"),
-    }
-}
-
 /// What a killed command has left is levelled by the next; rules that stay are counted on from where they were.
 #[test]
 fn an_interrupted_change_loses_no_hits() -> Result<()> {
@@ -215,10 +207,10 @@ fn an_interrupted_change_loses_no_hits() -> Result<()> {
     let sgctl = scenario.controller("server");
     let mut flows = Flows::open(&net)?;
     flows.alive([true; 6])?;
-    let hits = || read::rule_hits(&paths(sgctl));
+    let hits = || read::rule_hits(&sgctl.paths());
     let before = hits()?;
     ensure!(before.iter().filter(|one| one.packets > 0).count() == 3, "{before:?}");
-    let left = paths(sgctl).run.join("live.999.json");
+    let left = sgctl.paths().run.join("live.999.json");
     std::fs::write(&left, "half of it")?;
     assert_eq!(flush(sgctl, &["--port", "9"])?, 0);
     ensure!(!left.exists(), "nothing was levelled");
@@ -232,9 +224,9 @@ fn an_interrupted_change_loses_no_hits() -> Result<()> {
 
 /// Nothing but rules and their flows lets an IP packet of this policy pass, and every rule is still in force.
 fn every_packet_is_a_rules(sgctl: &Sgctl<'_>) -> Result<()> {
-    let before = read::rule_hits(&paths(sgctl))?;
+    let before = read::rule_hits(&sgctl.paths())?;
     let status = sgctl.json(&["status"])?;
-    if before != read::rule_hits(&paths(sgctl))? {
+    if before != read::rule_hits(&sgctl.paths())? {
         // Something was still on its way.
         return every_packet_is_a_rules(sgctl);
     }

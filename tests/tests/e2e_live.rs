@@ -12,9 +12,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{
     example::Side::{Host, Workload},
-    lab::{self, ONE},
+    lab::{self, HTTP, ONE, SSH},
     net::Net,
-    process::{Output, run},
+    process::{run, wait_until},
     scenario::{
         LONG,
         Probe::{Tcp, Udp},
@@ -28,18 +28,8 @@ use tests::{
     },
 };
 
-/// The rule that the tests put in the place of http.
-const HTTP: &str = "{type: http, from: [0.0.0.0/0, \"::/0\"], description: everybody reads}";
-const SSH: &str = "{type: ssh, from: {group: default}}";
-
 fn with_ssh() -> String {
     ONE.replace(HTTP, SSH)
-}
-
-fn apply(sgctl: &Sgctl<'_>, text: &str, options: &[&str]) -> Result<Output> {
-    let path = sgctl.policy("next.yaml", text)?;
-    let path = path.to_str().context("a path in UTF-8")?;
-    sgctl.run(["apply", path].iter().chain(options))
 }
 
 /// Numbers of the history, and which is in force.
@@ -77,10 +67,10 @@ fn apply_opens_and_closes_and_rollback_undoes() -> Result<()> {
             with_ssh()
         };
         ensure!(text.contains(SSH));
-        let output = apply(sgctl, &text, &["--message", "ssh for a day"])?.ok()?;
+        let output = sgctl.with_file("apply", &text, &["--message", "ssh for a day"])?.ok()?;
         ensure!(output.stdout.contains("policy 2 is in force"), "{output:?}");
         scenario.expect(&ssh)?;
-        let again = apply(sgctl, &text, &[])?.ok()?;
+        let again = sgctl.with_file("apply", &text, &[])?.ok()?;
         ensure!(again.stdout.contains("nothing changes"), "{again:?}");
         assert_eq!(history(sgctl)?, (vec![1, 2], 2));
         let told = sgctl.run(["history", "2"])?.ok()?.stdout;
@@ -116,7 +106,7 @@ fn what_is_refused_changes_nothing() -> Result<()> {
         (renamed, "name: other, addresses", "the policy does not have"),
         ("name: lab", "name: elsewhere", "in another VPC"),
     ] {
-        let output = apply(sgctl, &with_ssh().replace(from, to), &[])?;
+        let output = sgctl.with_file("apply", &with_ssh().replace(from, to), &[])?;
         ensure!(output.code == Some(1) && output.stderr.contains(words), "{words}: {output:?}");
     }
     let output = sgctl.run(["rollback", "7"])?;
@@ -138,15 +128,15 @@ fn a_confirmed_policy_stays_and_nothing_is_built_on_an_unconfirmed_one() -> Resu
     let mut scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
     scenario.serve("server", &[Tcp(80), Tcp(22)])?;
     let sgctl = scenario.controller("server");
-    apply(sgctl, &with_ssh(), &["--confirm-within", "1h"])?.ok()?;
-    let output = apply(sgctl, ONE, &[])?;
+    sgctl.with_file("apply", &with_ssh(), &["--confirm-within", "1h"])?.ok()?;
+    let output = sgctl.with_file("apply", ONE, &[])?;
     ensure!(output.code == Some(1) && output.stderr.contains("sgctl confirm"), "{output:?}");
     let status = sgctl.run(["status"])?.ok()?.stderr;
     ensure!(status.contains("waits for its confirmation"), "{status}");
     sgctl.run(["confirm"])?.ok()?;
     scenario.expect(&[("client", "server", Tcp(22), Connected)])?;
     // And one that is taken back by hand.
-    apply(sgctl, ONE, &["--confirm-within", "1h"])?.ok()?;
+    sgctl.with_file("apply", ONE, &["--confirm-within", "1h"])?.ok()?;
     sgctl.run(["rollback"])?.ok()?;
     assert_eq!(history(sgctl)?, (vec![1, 2, 3, 4], 4));
     scenario.expect(&[
@@ -185,18 +175,6 @@ fn an_unconfirmed_policy_goes_though_its_session_is_gone() -> Result<()> {
     let told = sgctl.run(["history", "3"])?.ok()?.stdout;
     ensure!(told.contains("was not confirmed in time"), "{told}");
     Ok(())
-}
-
-/// Polls until it is so.
-fn wait_until(limit: Duration, so: impl Fn() -> Result<bool>) -> Result<Instant> {
-    let started = Instant::now();
-    while started.elapsed() < limit {
-        if so()? {
-            return Ok(Instant::now());
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    anyhow::bail!("it is not so after {limit:?}")
 }
 
 /// A control group like that of a login session.
@@ -261,7 +239,7 @@ fn flows_do_not_outlive_a_detach() -> Result<()> {
     assert_eq!(client.exchange(LONG)?, Connected);
     sgctl.run(["detach", "to-server"])?.ok()?;
     let text = fs::read_to_string(sgctl.dir().join("policy.yaml"))?;
-    apply(sgctl, &text.replace(HTTP, SSH), &[])?.ok()?;
+    sgctl.with_file("apply", &text.replace(HTTP, SSH), &[])?.ok()?;
     sgctl.run(["attach", "to-server", "--no-adopt"])?.ok()?;
     assert_eq!(client.exchange(SHORT)?, Stalled);
     Ok(())

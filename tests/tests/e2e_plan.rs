@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tests::{
     example::Side::{Host, Workload},
-    lab::{self, ONE},
+    lab::{self, HTTP, ONE, SSH},
     net::Net,
     process::{Output, run},
     scenario::{LONG, Probe::Tcp, SHORT, Scenario},
@@ -16,20 +16,6 @@ use tests::{
         tcp::Client,
     },
 };
-
-const HTTP: &str = "{type: http, from: [0.0.0.0/0, \"::/0\"], description: everybody reads}";
-const SSH: &str = "{type: ssh, from: {group: default}}";
-
-fn plan(sgctl: &Sgctl<'_>, text: &str, options: &[&str]) -> Result<Output> {
-    let path = sgctl.policy("next.yaml", text)?;
-    let path = path.to_str().context("a path in UTF-8")?;
-    sgctl.run(["plan", path].iter().chain(options))
-}
-
-fn apply(sgctl: &Sgctl<'_>, text: &str) -> Result<Output> {
-    let path = sgctl.policy("next.yaml", text)?;
-    sgctl.run([Path::new("apply"), &path])
-}
 
 /// Names, sizes and times of the files that sgctl keeps.
 fn files(sgctl: &Sgctl<'_>) -> Result<Vec<(String, u64, SystemTime)>> {
@@ -52,13 +38,13 @@ fn a_plan_tells_and_touches_nothing() -> Result<()> {
     let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
     let sgctl = scenario.controller("server");
     let before = files(sgctl)?;
-    let same = plan(sgctl, ONE, &["--exit-code"])?.ok()?.stdout;
+    let same = sgctl.with_file("plan", ONE, &["--exit-code"])?.ok()?.stdout;
     ensure!(
         same.contains("nothing changes") && same.contains("no change; 9 rules unchanged"),
         "{same}"
     );
     let next = ONE.replace(HTTP, SSH);
-    let told = plan(sgctl, &next, &[])?.ok()?.stdout;
+    let told = sgctl.with_file("plan", &next, &[])?.ok()?.stdout;
     for line in [
         "against policy 1 in force",
         "+ rule: group web ingress tcp/22 from group default",
@@ -69,8 +55,9 @@ fn a_plan_tells_and_touches_nothing() -> Result<()> {
     ] {
         ensure!(told.contains(line), "{line:?} is not in {told}");
     }
-    assert_eq!(plan(sgctl, &next, &["--exit-code"])?.code, Some(3));
-    let report: Value = serde_json::from_str(&plan(sgctl, &next, &["-o", "json"])?.ok()?.stdout)?;
+    assert_eq!(sgctl.with_file("plan", &next, &["--exit-code"])?.code, Some(3));
+    let report: Value =
+        serde_json::from_str(&sgctl.with_file("plan", &next, &["-o", "json"])?.ok()?.stdout)?;
     assert_eq!(report["attached"], true);
     assert_eq!(report["opens"][0]["traffic"], "tcp/22");
     assert_eq!(report["opens"][0]["addresses"], json!(["10.77.1.10/32", "fd77:1::10/128"]));
@@ -103,9 +90,9 @@ fn a_plan_says_what_apply_would_refuse() -> Result<()> {
     ] {
         ensure!(ONE.contains(from));
         let text = ONE.replacen(from, to, 1);
-        let planned = plan(sgctl, &text, &[])?;
+        let planned = sgctl.with_file("plan", &text, &[])?;
         ensure!(planned.code == Some(1) && planned.stderr.contains(words), "{words}: {planned:?}");
-        let applied = apply(sgctl, &text)?;
+        let applied = sgctl.with_file("apply", &text, &[])?;
         ensure!(applied.code == Some(1), "apply refuses it as well: {applied:?}");
     }
     Ok(())
@@ -115,11 +102,11 @@ fn a_plan_says_what_apply_would_refuse() -> Result<()> {
 fn a_plan_for_nothing_attached() -> Result<()> {
     let net = Net::pair()?;
     let sgctl = Sgctl::new(net.wire())?;
-    let told = plan(&sgctl, ONE, &[])?.ok()?.stdout;
+    let told = sgctl.with_file("plan", ONE, &[])?.ok()?.stdout;
     ensure!(told.contains("nothing is attached"), "{told}");
     ensure!(told.contains("+ opens ingress tcp/80 from 0.0.0.0/0 on server"), "{told}");
     ensure!(!sgctl.dir().join("run").exists(), "nothing was made");
-    let output = plan(&sgctl, &ONE.replace("http", "htpp"), &[])?;
+    let output = sgctl.with_file("plan", &ONE.replace("http", "htpp"), &[])?;
     ensure!(output.code == Some(1) && output.stderr.contains("htpp"), "{output:?}");
     let path = sgctl.policy("one.yaml", ONE)?;
     let output = sgctl.run_as_nobody([Path::new("plan"), &path])?;
@@ -149,14 +136,14 @@ fn live_flows_as_the_plan_says() -> Result<()> {
         let mut client = client.ok().context("a connection")?;
         assert_eq!(client.exchange(LONG)?, Connected);
         let next = text.replace("{type: http, ", "{type: https, ");
-        let said = plan(sgctl, &next, &[])?.ok()?.stdout;
+        let said = sgctl.with_file("plan", &next, &[])?.ok()?.stdout;
         ensure!(said.contains(told), "{setting}: {told:?} is not in {said}");
         if outcome == Stalled {
             let local = client.local_address()?;
             let line = format!("server: tcp {address} <- {local} (group web ingress tcp/80 from ");
             ensure!(said.contains(&line), "{line:?} is not in {said}");
         }
-        apply(sgctl, &next)?.ok()?;
+        sgctl.with_file("apply", &next, &[])?.ok()?;
         let limit = if outcome == Stalled { SHORT } else { LONG };
         assert_eq!(client.exchange(limit)?, outcome, "{setting}: after {said}");
     }

@@ -8,7 +8,6 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use sg_userspace::{
     kernel::{
-        Paths,
         serve::Client,
         transaction::{Author, EditRequest},
     },
@@ -45,18 +44,10 @@ fn remove(name: &str) -> EditRequest {
     request(Edit::InterfaceRemove { interface: name.to_owned() })
 }
 
-fn paths(sgctl: &Sgctl<'_>) -> Paths {
-    Paths {
-        bpffs: sgctl.pins().to_owned(),
-        run: sgctl.dir().join("run"),
-        state: sgctl.dir().join("state"),
-    }
-}
-
 fn serve(sgctl: &Sgctl<'_>) -> Result<Running> {
     let serving = sgctl.start(["serve"])?;
     let started = std::time::Instant::now();
-    while Client::connect(&paths(sgctl)).is_err() {
+    while Client::connect(&sgctl.paths()).is_err() {
         ensure!(started.elapsed() < LONG, "sgctl serve does not answer");
         thread::sleep(std::time::Duration::from_millis(10));
     }
@@ -83,7 +74,7 @@ fn members_come_and_go_by_the_hundred() -> Result<()> {
     let sgctl = scenario.controller("server");
     let path = sgctl.policy("ssh.yaml", &ONE.replace("- {type: http", SSH))?;
     sgctl.run(["apply", path.to_str().context("a path in UTF-8")?])?.ok()?;
-    let paths = paths(sgctl);
+    let paths = sgctl.paths();
     let serving = serve(sgctl)?;
     let numbers = AtomicUsize::new(0);
     thread::scope(|scope| -> Result<()> {
@@ -133,7 +124,7 @@ fn a_killed_server_leaves_what_it_has_answered() -> Result<()> {
     let sgctl = scenario.controller("server");
     let path = sgctl.policy("ssh.yaml", &ONE.replace("- {type: http", SSH))?;
     sgctl.run(["apply", path.to_str().context("a path in UTF-8")?])?.ok()?;
-    let paths = paths(sgctl);
+    let paths = sgctl.paths();
     let mut answered: Vec<String> = Vec::new();
     for round in 0..12_u64 {
         let serving = serve(sgctl)?;
