@@ -146,7 +146,8 @@ proptest! {
             let before = spec.clone();
             let patch = members.patch(&spec, &memberships);
             let changes = patch.changes(&spec);
-            patch.apply(&mut spec, &mut members);
+            members.follow(&spec, &patch);
+            patch.apply(&mut spec);
 
             let fresh = compile(editor.policy(), &local, None).expect("tables");
             prop_assert_eq!(meaning(&spec), meaning(&fresh));

@@ -124,8 +124,8 @@ impl Members {
         draft.finish()
     }
 
-    /// Follows the tables, which have the classes that are about to go still.
-    fn follow(&mut self, spec: &TableSpec, patch: &Patch) {
+    /// Follows a change of the tables, which is still to come: they have the classes that are about to go.
+    pub fn follow(&mut self, spec: &TableSpec, patch: &Patch) {
         for moved in patch.v4.iter().map(|(_, it)| it).chain(patch.v6.iter().map(|(_, it)| it)) {
             if let Some(uses) = self.uses.get_mut(&moved.old) {
                 *uses -= 1;
@@ -308,9 +308,8 @@ impl Patch {
         }
     }
 
-    /// Changes the tables, and what is known of them.
-    pub fn apply(&self, spec: &mut TableSpec, members: &mut Members) {
-        members.follow(spec, self);
+    /// Changes the tables. Whoever knows [`Members`] of them has these follow first.
+    pub fn apply(&self, spec: &mut TableSpec) {
         apply_to(&mut spec.v4, &self.v4);
         apply_to(&mut spec.v6, &self.v6);
         spec.classes.extend(self.add_classes.iter().cloned());

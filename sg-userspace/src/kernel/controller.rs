@@ -199,7 +199,7 @@ impl Controller {
         let patch = self.members.patch(tables, memberships);
         if let Some(review) = review {
             let mut new = tables.clone();
-            patch.apply(&mut new, &mut Members::of(tables));
+            patch.apply(&mut new);
             self.review(&new, review)?;
         }
         let changes = patch.changes(tables);
@@ -208,7 +208,7 @@ impl Controller {
         let (taken, writes) = (planned.taken(), planned.changes().writes());
         self.is_stale = true;
         self.record(number, made)?;
-        let edits = made.iter().flat_map(|(request, _)| &request.edits).cloned().collect();
+        let edits = edits(made);
         let written = write_patch(paths, &mut self.stamp, planned, &self.live, |prepared| Change {
             generation: prepared.next_generation(),
             number,
@@ -219,7 +219,8 @@ impl Controller {
         });
         match written {
             Ok((slots, generation)) => {
-                patch.apply(&mut self.live.tables, &mut self.members);
+                self.members.follow(&self.live.tables, &patch);
+                patch.apply(&mut self.live.tables);
                 (self.live.slots, self.generation) = (slots, generation);
                 self.is_stale = false;
                 Ok(writes)
@@ -287,8 +288,7 @@ impl Controller {
         number: u64,
         made: &[(&EditRequest, Vec<Done>)],
     ) -> Result<(), KernelError> {
-        let edits: Vec<Edit> =
-            made.iter().flat_map(|(request, _)| &request.edits).cloned().collect();
+        let edits = edits(made);
         let diff = edits.iter().map(ToString::to_string).collect();
         let author = author(made);
         let path = self.live.source.path.clone();
@@ -322,6 +322,11 @@ fn write_patch(
     prepared.flip()?;
     stamp.levelled(paths, generation)?;
     Ok((slots, generation))
+}
+
+/// All that is edited, in order.
+fn edits(made: &[(&EditRequest, Vec<Done>)]) -> Vec<Edit> {
+    made.iter().flat_map(|(request, _)| &request.edits).cloned().collect()
 }
 
 /// Where the state lies.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::live::Live;
 use super::{KernelError, Paths};
-use crate::compile::{Members, Patch};
+use crate::compile::Patch;
 use crate::files;
 use crate::policy::edit::{Edit, Editor};
 
@@ -87,12 +87,11 @@ impl Files {
         }
         let loaded = crate::policy::load(&live.source.path, &live.source.text);
         let mut editor = Editor::new(loaded.map_err(|error| unusable(error.to_string()))?.policy);
-        let mut members = Members::of(&live.tables);
         for change in self.changes {
             editor
                 .apply_all(&change.edits)
                 .map_err(|(_position, error)| unusable(error.to_string()))?;
-            change.patch.apply(&mut live.tables, &mut members);
+            change.patch.apply(&mut live.tables);
             live.slots.follow(change.taken, &change.freed);
             live.number = change.number;
         }
