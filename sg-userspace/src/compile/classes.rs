@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use ipnet::IpNet;
 
@@ -17,8 +18,32 @@ use super::spec::{AddressSpec, IpAddress, TableSpec};
 use super::{Compiler, Scope};
 use crate::policy::model::Peer;
 
-/// Numbers of the classes that hold a peer, by the peer's number.
-pub(super) type ClassesOf = HashMap<u32, Vec<u32>>;
+/// Which classes hold a peer, in one list for all: a list for each would lie all over the memory.
+pub(super) struct ClassesOf {
+    /// Numbers of peers and of classes that hold them, sorted.
+    pairs: Vec<(u32, u32)>,
+    /// Which of them are a peer's.
+    of_peer: HashMap<u32, Range<usize>>,
+}
+
+impl ClassesOf {
+    fn new(mut pairs: Vec<(u32, u32)>) -> Self {
+        pairs.sort_unstable();
+        let mut of_peer = HashMap::new();
+        let mut first = 0;
+        for run in pairs.chunk_by(|left, right| left.0 == right.0) {
+            of_peer.insert(run[0].0, first..first + run.len());
+            first += run.len();
+        }
+        Self { pairs, of_peer }
+    }
+
+    /// Numbers of the classes that hold a peer.
+    pub(super) fn get(&self, peer: u32) -> impl Iterator<Item = u32> {
+        let pairs = self.of_peer.get(&peer).map_or(&[][..], |range| &self.pairs[range.clone()]);
+        pairs.iter().map(|&(_, class)| class)
+    }
+}
 
 /// What one family's tables are made of.
 struct Draft<A> {
@@ -69,11 +94,11 @@ impl Compiler<'_> {
             used,
             of_one: HashMap::new(),
             of_more: HashMap::new(),
-            of_peer: ClassesOf::new(),
+            of_peer: Vec::new(),
         };
         drafts.v4.enter(scope.number, &mut pool, v4);
         drafts.v6.enter(scope.number, &mut pool, v6);
-        pool.of_peer
+        ClassesOf::new(pool.of_peer)
     }
 }
 
@@ -93,7 +118,8 @@ struct Pool<'c> {
     /// The numbers of those used, by their only peer, or by their peers: most members share theirs with others.
     of_one: HashMap<u32, u32>,
     of_more: HashMap<Vec<u32>, u32>,
-    of_peer: ClassesOf,
+    /// Peers, and the classes that hold them.
+    of_peer: Vec<(u32, u32)>,
 }
 
 impl Pool<'_> {
@@ -107,9 +133,7 @@ impl Pool<'_> {
             return number;
         }
         let number = self.numbers.of_once(peers);
-        for &peer in peers {
-            self.of_peer.entry(peer).or_default().push(number);
-        }
+        self.of_peer.extend(peers.iter().map(|&peer| (peer, number)));
         self.used.insert(number, peers.to_vec());
         match peers {
             [only] => _ = self.of_one.insert(*only, number),

@@ -11,7 +11,7 @@ use sg_common::abi::{CLASS_ANYONE_V4, CLASS_ANYONE_V6, Permit};
 use sg_common::wire::ip;
 
 use super::classes::ClassesOf;
-use super::prefixes::{ANY_PORT, ANY_PROTOCOL, Pattern};
+use super::prefixes::{ANY_PORT, ANY_PROTOCOL, Pattern, patterns};
 use super::roles::{CompiledRule, Roles};
 use super::spec::PermitPrefix;
 use super::{CompileError, Compiler, MAX_PERMITS};
@@ -26,9 +26,10 @@ impl Compiler<'_> {
         roles: &Roles,
         classes: &ClassesOf,
     ) -> Result<(), CompileError> {
+        let mut claims = Vec::new();
         for &policy in &roles.policies {
             let spec = &self.spec.policies[&policy];
-            let mut claims = Vec::new();
+            claims.clear();
             for &rule in &spec.rules {
                 claim(rule, &roles.rules[&rule], classes, &mut claims);
                 if self.permits.len() + claims.len() > MAX_PERMITS {
@@ -49,9 +50,10 @@ impl Compiler<'_> {
 fn claim(number: u32, rule: &CompiledRule, classes: &ClassesOf, claims: &mut Vec<Claim>) {
     let anyone_v4 = rule.everybody.v4.then_some(CLASS_ANYONE_V4);
     let anyone_v6 = rule.everybody.v6.then_some(CLASS_ANYONE_V6);
-    let named = rule.peers.iter().filter_map(|peer| classes.get(peer)).flatten().copied();
+    let named = rule.peers.iter().flatten().flat_map(|&peer| classes.get(peer));
+    let patterns = patterns(rule.traffic);
     for class in anyone_v4.into_iter().chain(anyone_v6).chain(named) {
-        let patterns = rule.patterns.iter();
+        let patterns = patterns.iter();
         claims.extend(patterns.map(|&pattern| (class, rule.direction, pattern, number)));
     }
 }
@@ -127,7 +129,6 @@ fn mark_untracked(claims: &[Claim], first: usize, permits: &mut Vec<(PermitPrefi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::prefixes::patterns;
     use crate::policy::model::Traffic;
 
     fn told(rules: &[(u32, Traffic)]) -> Vec<(u8, u16, u8, u32)> {

@@ -8,7 +8,6 @@ use ipnet::{IpNet, Ipv4Net};
 use sg_common::Direction;
 use sg_common::abi::{InterfaceFlags, InterfaceVersion};
 
-use super::prefixes::{Pattern, patterns};
 use super::rule_info::{Everybody, Origin, PeerName, PeerSpec, RuleIdentity, RuleInfo};
 use super::spec::{InterfaceSpec, IpAddress, PolicySpec, Prefix, TableSpec};
 use super::{CompileError, Compiler, PeerNumbers, Scope, infrastructure};
@@ -29,7 +28,7 @@ pub(super) struct Roles {
     /// Numbers of the policies.
     pub(super) policies: Vec<u32>,
     /// Rules by number.
-    pub(super) rules: BTreeMap<u32, CompiledRule>,
+    pub(super) rules: HashMap<u32, CompiledRule>,
     /// What those rules name.
     pub(super) peers: PeerNumbers,
 }
@@ -37,10 +36,10 @@ pub(super) struct Roles {
 /// A rule as permits need it.
 pub(super) struct CompiledRule {
     pub(super) direction: Direction,
-    pub(super) patterns: Vec<Pattern>,
+    pub(super) traffic: Traffic,
     pub(super) everybody: Everybody,
-    /// Numbers of the peers whose classes it allows.
-    pub(super) peers: Vec<u32>,
+    /// Numbers of the peers whose classes it allows: what it names, and what dialect `kakao` adds.
+    pub(super) peers: [Option<u32>; 2],
 }
 
 /// What a policy is made of, before it has a number.
@@ -154,15 +153,12 @@ impl Compiler<'_> {
         roles: &mut Roles,
     ) -> u32 {
         let RuleIdentity { direction, traffic, everybody, .. } = info.identity;
-        let mut peers = Vec::new();
-        if !matches!(peer, Peer::Cidr(net) if net.prefix_len() == 0) {
-            peers.push(self.peer(scope, peer, roles));
-        }
-        if everybody.link_local {
-            peers.push(self.peer(scope, &Peer::Cidr(LINK_LOCAL), roles));
-        }
-        let patterns = patterns(traffic);
-        roles.rules.insert(number, CompiledRule { direction, patterns, everybody, peers });
+        let is_whole = matches!(peer, Peer::Cidr(net) if net.prefix_len() == 0);
+        let named = (!is_whole).then(|| self.peer(scope, peer, roles));
+        let link_local =
+            everybody.link_local.then(|| self.peer(scope, &Peer::Cidr(LINK_LOCAL), roles));
+        let peers = [named, link_local];
+        roles.rules.insert(number, CompiledRule { direction, traffic, everybody, peers });
         self.spec.rules.insert(number, info);
         number
     }
