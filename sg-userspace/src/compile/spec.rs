@@ -324,7 +324,7 @@ pub trait IpAddress:
     Copy + Ord + Hash + Debug + Display + Serialize + DeserializeOwned + 'static
 {
     /// As the data plane has it.
-    type Wire: sg_common::Address + Hash;
+    type Wire: sg_common::Address + Hash + Sync;
     /// Length in bits.
     const MAX_LENGTH: u8;
 

@@ -70,7 +70,7 @@ where
     Abi<HostKey<A::Wire>>: aya::Pod,
 {
     fn add(&self, keys: &[(u32, A)], slots: &[u32]) -> Result<(), KernelError> {
-        self.batch.update(&keys.iter().map(host_key).collect::<Vec<_>>(), slots)
+        self.batch.update_beside(&keys.iter().map(host_key).collect::<Vec<_>>(), slots)
     }
 
     fn slot(&self, key: &(u32, A)) -> Result<u32, KernelError> {

@@ -59,6 +59,24 @@ impl<K: Pod, V: Pod> Batch<K, V> {
         })
     }
 
+    /// Adds elements to a hash table, many of them on two processors at once: its buckets have a lock each, a trie
+    /// has one for all.
+    pub(super) fn update_beside(&self, keys: &[K], values: &[V]) -> Result<(), KernelError>
+    where
+        K: Sync,
+        V: Sync,
+    {
+        if keys.len() < 2 * CHUNK {
+            return self.update(keys, values);
+        }
+        let half = keys.len() / 2;
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| self.update(&keys[half..], &values[half..]));
+            let one = self.update(&keys[..half], &values[..half]);
+            one.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    }
+
     /// Removes elements, all of which are there.
     pub(super) fn remove(&self, keys: &[K]) -> Result<(), KernelError> {
         self.repeat(keys.len(), BPF_MAP_DELETE_BATCH, |from| (keys[from..].as_ptr() as u64, 0))

@@ -33,6 +33,8 @@ pub struct Load {
     pub whole: Duration,
     /// What of it the grace periods were.
     pub waiting: Duration,
+    /// Addresses that lead to their class afterwards.
+    pub found: usize,
 }
 
 /// Loads so many addresses into fresh maps, pinned meanwhile in a folder on bpffs that is not there yet.
@@ -51,22 +53,40 @@ pub fn load(folder: &Path, addresses: u32, way: Way) -> Result<Load, KernelError
         let bits = index.wrapping_mul(0x9e37_79b1) & 0x00ff_ffff;
         tables.v4.hosts.insert((1, Ipv4Addr::from_bits(0x0a00_0000 | bits)), CLASS_FIRST_FREE);
     }
-    match way {
-        Way::Batch => by_batch(maps, &tables, &sizes),
-        Way::OneByOne => one_by_one(maps, &pins.0, &tables),
-    }
+    let (whole, waiting) = match way {
+        Way::Batch => by_batch(maps, &tables, &sizes)?,
+        Way::OneByOne => one_by_one(maps, &pins.0, &tables)?,
+    };
+    Ok(Load { whole, waiting, found: found(&pins.0, &tables)? })
 }
 
-fn by_batch(maps: PolicyMaps, tables: &TableSpec, sizes: &Sizes) -> Result<Load, KernelError> {
+/// How many of the addresses lead to their class in both versions.
+fn found(pins: &Path, tables: &TableSpec) -> Result<usize, KernelError> {
+    let maps = PolicyMaps::open(pins)?;
+    let classes: Array<MapData, Abi<ClassWord>> = maps::open(pins, "CLASSES")?;
+    let failed = |e| KernelError::map("read", "an element", e);
+    let mut found = 0;
+    for (&(vpc, address), &number) in &tables.v4.hosts {
+        let key = Abi(HostKey { vpc, address: address.wire() });
+        let slot = maps.hosts_v4.map.get(&key, 0).map_err(failed)?;
+        let Abi(word) = classes.get(&slot, 0).map_err(failed)?;
+        found += usize::from(word == ClassWord::new([number; 2]));
+    }
+    Ok(found)
+}
+
+type Times = (Duration, Duration);
+
+fn by_batch(maps: PolicyMaps, tables: &TableSpec, sizes: &Sizes) -> Result<Times, KernelError> {
     let slots = Slots::default();
     let planned = Planned::between(&TableSpec::default(), tables, &slots, sizes)?;
     let waiting = grace_periods()?;
     let started = Instant::now();
     Prepared::write(maps, planned, &slots)?.flip()?;
-    Ok(Load { whole: started.elapsed(), waiting })
+    Ok((started.elapsed(), waiting))
 }
 
-fn one_by_one(mut maps: PolicyMaps, pins: &Path, tables: &TableSpec) -> Result<Load, KernelError> {
+fn one_by_one(mut maps: PolicyMaps, pins: &Path, tables: &TableSpec) -> Result<Times, KernelError> {
     let mut classes: Array<MapData, Abi<ClassWord>> = maps::open(pins, "CLASSES")?;
     let class = |e| KernelError::map("write", "CLASSES", e);
     let host = |e| KernelError::map("write", "HOSTS_V4", e);
@@ -84,7 +104,7 @@ fn one_by_one(mut maps: PolicyMaps, pins: &Path, tables: &TableSpec) -> Result<L
         classes.set(slot, Abi(ClassWord::new([number; 2])), 0).map_err(class)?;
     }
     wait_for_programs()?;
-    Ok(Load { whole: started.elapsed(), waiting })
+    Ok((started.elapsed(), waiting))
 }
 
 /// What the two of a change take at the moment.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use sg_userspace::kernel::measure::{self, Load, Way};
 
 use super::{Measured, Options, figures};
@@ -14,7 +14,9 @@ pub(super) fn run(options: Options) -> Result<Measured> {
     let addresses = options.scaled(1_000_000);
     let count = u32::try_from(addresses)?;
     let load = |way| -> Result<Load> {
-        Ok(measure::load(&Path::new(BPFFS).join(unique_name("load")), count, way)?)
+        let load = measure::load(&Path::new(BPFFS).join(unique_name("load")), count, way)?;
+        ensure!(load.found == addresses, "{} of {addresses} were loaded", load.found);
+        Ok(load)
     };
     // The first of either makes the machine find memory for it.
     load(Way::Batch)?;
