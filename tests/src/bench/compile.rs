@@ -1,12 +1,13 @@
 //! Compiling a large policy against a tenth of it: time that grows with the input, and memory by the member.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use sg_userspace::compile::{Surroundings, compile};
 use sg_userspace::policy::Policy;
 use sg_userspace::policy::model::{Interface, Peer, Rule};
 
+use super::memory::Memory;
 use super::{
-    ALLOCATED, Measured, Options, figures,
+    Measured, Options, figures,
     generate::{self, block, drawn, everywhere, tcp},
 };
 
@@ -35,10 +36,9 @@ pub(super) fn run(options: Options) -> Result<Measured> {
         pairs.push((large.seconds, small.iter().sum::<f64>() / 10.0));
         (peak, entries) = (large.peak.max(peak), large.entries);
     }
-    ensure!(peak > 0, "this program does not count what it allocates");
     let mut measured = Measured::begin();
     measured.at_most(12.0, figures::median_ratio(&pairs), "time");
-    let bytes = figures::number(peak) / figures::number(groups * MEMBERS);
+    let bytes = figures::number(usize::try_from(peak)?) / figures::number(groups * MEMBERS);
     measured.add(bytes <= 200.0, format!("{bytes:.0} bytes a member"));
     let (large, small) = figures::medians(&pairs);
     measured.context(format!("{large:.2} s against {small:.3} s; {entries}"));
@@ -47,15 +47,14 @@ pub(super) fn run(options: Options) -> Result<Measured> {
 
 struct Compiled {
     seconds: f64,
-    peak: usize,
+    peak: u64,
     entries: String,
 }
 
 fn compiled((policy, here): &(Policy, Surroundings)) -> Result<Compiled> {
-    let before = ALLOCATED.current_usage();
-    ALLOCATED.reset_peak_usage();
-    let (seconds, spec) = figures::timed(|| compile(policy, here, None));
-    let peak = ALLOCATED.peak_usage().saturating_sub(before);
+    let memory = Memory::fresh()?;
+    let (seconds, spec) = figures::worked(|| compile(policy, here, None))?;
+    let peak = memory.peak()?;
     let sizes = spec?.capacities();
     let entries = format!(
         "{} permits, {} classes, {} addresses",

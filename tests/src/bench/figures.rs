@@ -1,6 +1,9 @@
 //! Arithmetic of measurements: medians and ratios.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use nix::time::{ClockId, clock_gettime};
 
 /// The middle one; of an even number, the mean of the two in the middle. Of none, not a number.
 pub(super) fn median(mut numbers: Vec<f64>) -> f64 {
@@ -29,6 +32,14 @@ pub(super) fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let started = Instant::now();
     let result = work();
     (started.elapsed().as_secs_f64(), result)
+}
+
+/// Seconds that this thread has run while it did the work, whatever else the machine did, and the result.
+pub(super) fn worked<T>(work: impl FnOnce() -> T) -> Result<(f64, T)> {
+    let now = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
+    let before = now()?;
+    let result = work();
+    Ok(((now()? - before).as_secs_f64(), result))
 }
 
 /// A count as a number to calculate with; beyond 2^53 not exact.

@@ -12,13 +12,10 @@ mod flows;
 mod generate;
 mod load;
 mod member;
+mod memory;
 mod permits;
 
 use anyhow::Result;
-use peak_alloc::PeakAlloc;
-
-/// Counts what is allocated, in programs that have made it their allocator.
-pub static ALLOCATED: PeakAlloc = PeakAlloc;
 
 /// How much of it.
 #[derive(Debug, Clone, Copy, Default)]

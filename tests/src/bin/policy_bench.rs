@@ -3,13 +3,8 @@
 use std::{fs, process::ExitCode};
 
 use anyhow::{Result, bail};
-use peak_alloc::PeakAlloc;
 use tests::bench::{Measured, Options, ROWS, Row};
 use tests::suite::{self, Suite};
-
-/// The compiler's memory is a row.
-#[global_allocator]
-static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 const USAGE: &str = "usage: policy_bench [--quick] [FILTER]";
 
