@@ -35,6 +35,7 @@ pub use expiry::Expired;
 pub use file::{FileError, load_file, read_file};
 pub use fragment::Fragment;
 pub use model::Policy;
+pub(crate) use names::did_you_mean;
 pub use render::Style;
 pub use rule_id::{PeerRef, RuleId, RuleIdError};
 pub use schema::schema;

@@ -178,6 +178,23 @@ pub(crate) fn shorthand(text: &str) -> Option<Traffic> {
     SHORTHANDS.iter().find(|(name, _)| fold(name) == word).map(|&(_, traffic)| traffic)
 }
 
+/// What helps whoever writes a type that there is not.
+pub(crate) fn shorthand_hint(text: &str) -> String {
+    let word = text.to_ascii_lowercase();
+    let mut names = SHORTHANDS.iter().map(|(name, _)| *name);
+    // `all` is part of a name, and nearer to `all-traffic` than spelling can tell.
+    if let Some(name) = names.find(|name| name.split('-').any(|part| part == word)) {
+        return format!("did you mean `{name}`?");
+    }
+    if protocol(&word).is_ok() {
+        return format!("`{word}` is a protocol: write protocol: {word}");
+    }
+    let names = SHORTHANDS.iter().map(|(name, _)| *name);
+    super::names::did_you_mean(&word, names).unwrap_or_else(|| {
+        "types are ssh, http, https, rdp, ...; for others write `protocol` and `ports`".to_owned()
+    })
+}
+
 fn fold(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
@@ -216,6 +233,24 @@ mod tests {
             ("tpc", "did you mean `tcp`?"),
         ] {
             assert_eq!(ProtocolError(text.to_owned()).hint(), hint);
+        }
+    }
+
+    #[test]
+    fn types_are_found_by_a_part_of_their_name() {
+        for (text, hint) in [
+            ("all", "did you mean `all-traffic`?"),
+            ("TCP", "did you mean `all-tcp`?"),
+            ("dns", "did you mean `dns-udp`?"),
+            ("htps", "did you mean `https`?"),
+            ("sctp", "`sctp` is a protocol: write protocol: sctp"),
+            ("icmpv6", "`icmpv6` is a protocol: write protocol: icmpv6"),
+            (
+                "gopher",
+                "types are ssh, http, https, rdp, ...; for others write `protocol` and `ports`",
+            ),
+        ] {
+            assert_eq!(shorthand_hint(text), hint);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::policy::model::{Interface, Policy, PrefixList, Rule, SecurityGroup, V
 use crate::policy::names::Table;
 use crate::policy::source::{Source, Span};
 use crate::policy::tree::{self, Node};
-use crate::policy::{cidr, text, value};
+use crate::policy::{RuleId, cidr, text, value};
 
 /// What a part may refer to.
 pub(crate) struct Around<'s> {
@@ -68,16 +68,18 @@ fn words(words: &[String]) -> String {
     serde_json::to_string(words).unwrap_or_default()
 }
 
-/// The rules that a written one stands for; `there` are those that the group has.
-pub(crate) fn rules(
+/// The rules that a written one stands for; `there` are those that the group has, with their identifiers.
+pub(crate) fn rules<'r>(
     text: &str,
     direction: Direction,
-    there: &[Rule],
+    there: impl Iterator<Item = (&'r Rule, RuleId)>,
     around: &Around<'_>,
 ) -> Read<Vec<Rule>> {
     read(text, |node, report| {
-        let known = there.iter().map(|rule| ((rule.traffic, rule.peer.clone()), Span::new(0, 0)));
-        let mut seen: rule::Seen = known.collect();
+        let known = |(rule, id): (&Rule, RuleId)| {
+            ((rule.traffic, rule.peer.clone()), rule::First::Kept(id))
+        };
+        let mut seen: rule::Seen = there.map(known).collect();
         let mut rules = Vec::new();
         rule::unfold(node, direction, &around.rules(), &mut seen, &mut rules, report);
         Some(rules)

@@ -5,7 +5,7 @@ use crate::policy::model::Traffic;
 use crate::policy::source::Span;
 use crate::policy::traffic::{self, Protocol};
 use crate::policy::tree::{Node, Value};
-use crate::policy::{names, text, value};
+use crate::policy::{text, value};
 
 /// The packets that a rule speaks of; empty after an error.
 pub(super) fn of(
@@ -70,13 +70,9 @@ pub(super) fn shorthand(node: &Node<'_>, report: &mut Report) -> Option<Traffic>
     let given = value::text(node, "`type`", report)?;
     let found = traffic::shorthand(given);
     if found.is_none() {
-        let known = traffic::SHORTHANDS.iter().map(|(name, _)| *name);
         report
             .error(Code::ParameterValue, node.span, format!("there is no rule type {given:?}"))
-            .hint(names::did_you_mean(given, known).unwrap_or_else(|| {
-                "types are ssh, http, https, rdp, ...; for others write `protocol` and `ports`"
-                    .to_owned()
-            }));
+            .hint(traffic::shorthand_hint(given));
     }
     found
 }

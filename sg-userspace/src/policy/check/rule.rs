@@ -10,7 +10,7 @@ use crate::policy::model::{Peer, Quotas, Rule, Traffic};
 use crate::policy::names::{self, Table};
 use crate::policy::source::Span;
 use crate::policy::tree::Node;
-use crate::policy::{text, traffic, value};
+use crate::policy::{RuleId, text, traffic, value};
 
 /// What rules may refer to.
 pub(super) struct Scope<'s> {
@@ -26,8 +26,17 @@ impl<'s> Scope<'s> {
     }
 }
 
-/// Rules so far, and where each one stands.
-pub(super) type Seen = HashMap<(Traffic, Peer), Span>;
+/// Rules so far, and which one it was.
+pub(super) type Seen = HashMap<(Traffic, Peer), First>;
+
+/// The one that another rule would repeat.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum First {
+    /// It is written here.
+    Written(Span),
+    /// The group has it.
+    Kept(RuleId),
+}
 
 pub(super) fn check<'n>(
     node: &'n Node<'n>,
@@ -75,21 +84,27 @@ pub(super) fn unfold<'n>(
             let span = if traffics.len() > 1 { traffic_span } else { peer_span };
             family(traffic, peer, peer_span, report);
             if let Some(&first) = seen.get(&(traffic, peer.clone())) {
-                report
-                    .error(
-                        Code::PermissionDuplicate,
-                        span,
-                        format!("the group has this {} rule already", traffic::describe(traffic)),
-                    )
-                    .related(first, "first")
-                    .hint("a description does not make it another rule");
+                duplicate(traffic, first, span, report);
                 continue;
             }
-            seen.insert((traffic, peer.clone()), span);
+            seen.insert((traffic, peer.clone()), First::Written(span));
             let description = description.clone();
             rules.push(Rule { traffic, peer: peer.clone(), description, expires });
         }
     }
+}
+
+fn duplicate(traffic: Traffic, first: First, span: Span, report: &mut Report) {
+    let what = traffic::describe(traffic);
+    let message = match first {
+        First::Written(_) => format!("the group has this {what} rule already"),
+        First::Kept(id) => format!("the group has this {what} rule already: {id}"),
+    };
+    let error = report.error(Code::PermissionDuplicate, span, message);
+    if let First::Written(first) = first {
+        error.related(first, "first");
+    }
+    error.hint("a description does not make it another rule");
 }
 
 /// A rule that no packet can match is a mistake, most often `icmp` where `icmpv6` is meant.

@@ -8,7 +8,7 @@ use super::{Done, EditError, Editor, Touched};
 use crate::policy::RuleId;
 use crate::policy::check::{DEFAULT, fragment};
 use crate::policy::diagnostic::{Code, Diagnostics};
-use crate::policy::model::{Peer, Rule, SecurityGroup};
+use crate::policy::model::{Peer, Rule, SecurityGroup, Vpc};
 use crate::policy::source::Span;
 
 impl Editor {
@@ -63,13 +63,13 @@ impl Editor {
         to: &str,
         description: Option<&str>,
     ) -> Result<Done, EditError> {
-        let at = self.vpc_index(vpc)?;
-        let from = self.index.vpcs[at].group(group)?;
+        let (at, from) = self.group(vpc, group)?;
         let SecurityGroup { description: own, ingress, egress, .. } =
             self.vpc(at).groups[from].clone();
         let description = description.unwrap_or(&own);
         let text = json!({"name": to, "description": description, "ingress": [], "egress": []});
-        let done = self.create_group(vpc, &text.to_string())?;
+        let vpc = self.vpc(at).name.clone();
+        let done = self.create_group(Some(&vpc), &text.to_string())?;
         // Rules within the quota of one group are within that of another.
         if let Some(copy) = self.policy.vpcs[at].groups.last_mut() {
             (copy.ingress, copy.egress) = (ingress, egress);
@@ -82,8 +82,7 @@ impl Editor {
         vpc: Option<&str>,
         group: &str,
     ) -> Result<Done, EditError> {
-        let vpc = self.vpc_index(vpc)?;
-        let at = self.index.vpcs[vpc].group(group)?;
+        let (vpc, at) = self.group(vpc, group)?;
         let of = self.vpc(vpc);
         let name = &of.groups[at].name;
         if name.eq_ignore_ascii_case(DEFAULT) {
@@ -92,12 +91,10 @@ impl Editor {
             return Err(error.hint("its rules can be revoked".to_owned()));
         }
         let holders = of.interfaces.iter().filter(|one| one.groups.binary_search(&at).is_ok());
-        in_use(name, "interface", holders.map(|one| quoted(&one.name)))?;
-        let refers = |rule: &Rule| rule.peer == Peer::Group(at);
-        let others = of.groups.iter().enumerate().filter(|&(index, other)| {
-            index != at && other.ingress.iter().chain(&other.egress).any(refers)
-        });
-        in_use(name, "group", others.map(|(_, other)| quoted(&other.name)))?;
+        let others = of.groups.iter().enumerate().filter(|&(other, _)| other != at);
+        let rules = referring(of, others.map(|(_, other)| other), &Peer::Group(at));
+        let interfaces = ("interface", holders.map(|one| quoted(&one.name)).collect());
+        in_use(name, &[interfaces, ("rule", rules)])?;
         let group = self.take_group(vpc, at);
         Ok(Done::new(Touched::Rules { vpc }, Undo::GroupDeleted { vpc, at, group }))
     }
@@ -147,22 +144,40 @@ impl Editor {
     }
 }
 
-/// `DependencyViolation` by the first few that refer to something.
-pub(super) fn in_use(
-    name: &str,
-    kind: &str,
-    mut holders: impl Iterator<Item = String>,
-) -> Result<(), EditError> {
+/// The rules of groups whose peer is this one, each with its identifier.
+pub(super) fn referring<'g>(
+    vpc: &Vpc,
+    groups: impl Iterator<Item = &'g SecurityGroup>,
+    peer: &Peer,
+) -> Vec<String> {
+    let of_group = |group: &'g SecurityGroup| {
+        Direction::ALL.into_iter().flat_map(move |way| {
+            let rules = group.rules(way).iter().filter(|rule| rule.peer == *peer);
+            rules.map(move |rule| {
+                format!("{} of group {:?}", RuleId::of(vpc, group, way, rule), group.name)
+            })
+        })
+    };
+    groups.flat_map(of_group).collect()
+}
+
+/// `DependencyViolation` by the first few of each kind that refer to something.
+pub(super) fn in_use(name: &str, holders: &[(&str, Vec<String>)]) -> Result<(), EditError> {
     const TOLD: usize = 5;
-    let named: Vec<_> = holders.by_ref().take(TOLD).collect();
-    if named.is_empty() {
+    let told = |(kind, holders): &(&str, Vec<String>)| {
+        let plural = if holders.len() == 1 { "" } else { "s" };
+        let named = holders.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = match holders.len().saturating_sub(TOLD) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{kind}{plural} {named}{more}")
+    };
+    let by: Vec<_> = holders.iter().filter(|(_, holders)| !holders.is_empty()).map(told).collect();
+    if by.is_empty() {
         return Ok(());
     }
-    let more = holders.count();
-    let plural = if named.len() + more == 1 { "" } else { "s" };
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    let by = named.join(", ");
-    let message = format!("{name:?} is in use by {kind}{plural} {by}{more}");
+    let message = format!("{name:?} is in use by {}", by.join(", and by "));
     Err(EditError::new(Code::DependencyViolation, message))
 }
 

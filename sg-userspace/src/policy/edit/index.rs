@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use ipnet::IpNet;
 
-use super::EditError;
 use crate::policy::cidr::Ranges;
-use crate::policy::diagnostic::Code;
 use crate::policy::model::{Interface, Policy, Vpc};
-use crate::policy::names::{Table, did_you_mean};
+use crate::policy::names::Table;
 use crate::policy::source::Span;
 
 /// Where text of the policy stands: nowhere.
@@ -48,29 +46,6 @@ impl Index {
         index
     }
 
-    /// The VPC of this name, or the only one.
-    pub(super) fn vpc(&self, policy: &Policy, name: Option<&str>) -> Result<usize, EditError> {
-        let names = policy.vpcs.iter().map(|vpc| vpc.name.as_str());
-        let Some(name) = name else {
-            return match policy.vpcs.len() {
-                1 => Ok(0),
-                0 => Err(EditError::new(Code::VpcNotFound, "the policy has no VPC")),
-                count => {
-                    let known = names.take(10).collect::<Vec<_>>().join(", ");
-                    let message = format!("the policy has {count} VPCs, name one");
-                    let error = EditError::new(Code::ParameterMissing, message);
-                    Err(error.hint(format!("they are {known}")))
-                }
-            };
-        };
-        let wanted = name.trim_end_matches(' ');
-        let found = policy.vpcs.iter().position(|vpc| vpc.name == wanted);
-        found.ok_or_else(|| {
-            let message = format!("the policy has no VPC {name:?}");
-            EditError::new(Code::VpcNotFound, message).hint(did_you_mean(name, names))
-        })
-    }
-
     pub(super) fn interface(&self, name: &str) -> Option<(usize, usize)> {
         self.interfaces.get(name.trim_end_matches(' ')).copied()
     }
@@ -78,14 +53,6 @@ impl Index {
     /// The interface that has a device.
     pub(super) fn holder(&self, device: &str) -> Option<&str> {
         self.devices.get(device).map(String::as_str)
-    }
-
-    pub(super) fn missing_interface(&self, name: &str) -> EditError {
-        const SEARCHED: usize = 5000;
-        let near = (self.interfaces.len() <= SEARCHED)
-            .then(|| did_you_mean(name, self.interfaces.keys().map(String::as_str)));
-        let message = format!("the policy has no interface {name:?}");
-        EditError::new(Code::InterfaceNotFound, message).hint(near.flatten())
     }
 
     pub(super) fn add(&mut self, vpc: usize, at: usize, interface: &Interface) {
@@ -117,20 +84,6 @@ impl VpcIndex {
             let _ = lists.insert(&list.name, at, NOWHERE);
         }
         Self { ranges: Ranges::new(&vpc.cidrs), groups, lists, owners: Owners::default() }
-    }
-
-    pub(super) fn group(&self, name: &str) -> Result<usize, EditError> {
-        self.groups.get(name).ok_or_else(|| {
-            let message = format!("the VPC has no group {name:?}");
-            EditError::new(Code::GroupNotFound, message).hint(self.groups.suggest(name))
-        })
-    }
-
-    pub(super) fn list(&self, name: &str) -> Result<usize, EditError> {
-        self.lists.get(name).ok_or_else(|| {
-            let message = format!("the VPC has no prefix list {name:?}");
-            EditError::new(Code::PrefixListNotFound, message).hint(self.lists.suggest(name))
-        })
     }
 }
 

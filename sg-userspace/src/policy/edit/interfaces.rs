@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::groups::{in_use, refused, told};
+use super::place::{elsewhere, missing_interface};
 use super::undo::Undo;
-use super::{Done, EditError, Editor, Touched};
+use super::{Done, EditError, Editor, Kind, Touched};
 use crate::policy::check::fragment;
 use crate::policy::diagnostic::Code;
 use crate::policy::model::{Endpoint, Interface, ReachabilityTest};
@@ -49,12 +50,12 @@ impl Editor {
 
     pub(super) fn remove_interface(&mut self, name: &str) -> Result<Done, EditError> {
         let Some((vpc, at)) = self.index.interface(name) else {
-            return Err(self.index.missing_interface(name));
+            return Err(missing_interface(&self.policy, name));
         };
         let end = Endpoint::Interface { vpc, interface: at };
         let refers = |test: &&ReachabilityTest| test.from == end || test.to == end;
         let tests = self.policy.tests.iter().enumerate().filter(|(_, test)| refers(test));
-        in_use(name, "test", tests.map(|(number, _)| (number + 1).to_string()))?;
+        in_use(name, &[("test", tests.map(|(number, _)| (number + 1).to_string()).collect())])?;
         let interface = self.take_interface(vpc, at);
         let touched =
             Touched::Interface { vpc, before: Some(Box::new(interface.clone())), after: None };
@@ -63,8 +64,9 @@ impl Editor {
 
     pub(super) fn set_groups(&mut self, name: &str, groups: &[String]) -> Result<Done, EditError> {
         let Some((vpc, at)) = self.index.interface(name) else {
-            return Err(self.index.missing_interface(name));
+            return Err(missing_interface(&self.policy, name));
         };
+        self.refuse_foreign(name, vpc, groups)?;
         let (groups, _) = fragment::groups(groups, &self.around(vpc)).map_err(refused)?;
         let interface = &mut self.policy.vpcs[vpc].interfaces[at];
         let before = Box::new(interface.clone());
@@ -72,6 +74,24 @@ impl Editor {
         let after = Some(Box::new(interface.clone()));
         let undo = Undo::Regrouped { vpc, at, groups: before.groups.clone() };
         Ok(Done::new(Touched::Interface { vpc, before: Some(before), after }, undo))
+    }
+
+    /// Refuses groups that the interface's VPC has not, naming it: the command does not.
+    fn refuse_foreign(
+        &self,
+        interface: &str,
+        vpc: usize,
+        groups: &[String],
+    ) -> Result<(), EditError> {
+        let known = &self.index.vpcs[vpc].groups;
+        let Some(group) = groups.iter().find(|group| known.get(group).is_none()) else {
+            return Ok(());
+        };
+        let of = &self.vpc(vpc).name;
+        let message =
+            format!("interface {interface:?} is in VPC {of:?}, which has no group {group:?}");
+        let hint = elsewhere(&self.policy, Kind::Group, vpc, group);
+        Err(EditError::new(Code::GroupNotFound, message).hint(hint))
     }
 
     /// Takes an interface out; the last one takes its place.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::groups::{in_use, quoted, refused, told};
+use super::groups::{in_use, referring, refused, told};
 use super::undo::Undo;
 use super::{Done, EditError, Editor, Touched};
 use crate::policy::check::fragment;
@@ -24,11 +24,10 @@ impl Editor {
     }
 
     pub(super) fn delete_list(&mut self, vpc: Option<&str>, name: &str) -> Result<Done, EditError> {
-        let vpc = self.vpc_index(vpc)?;
-        let at = self.index.vpcs[vpc].list(name)?;
+        let (vpc, at) = self.list(vpc, name)?;
         let of = self.vpc(vpc);
-        let holders = of.groups.iter().filter(|group| refers(group, at));
-        in_use(&of.prefix_lists[at].name, "group", holders.map(|group| quoted(&group.name)))?;
+        let rules = referring(of, of.groups.iter(), &Peer::PrefixList(at));
+        in_use(&of.prefix_lists[at].name, &[("rule", rules)])?;
         let list = self.take_list(vpc, at);
         Ok(Done::new(Touched::Rules { vpc }, Undo::ListDeleted { vpc, at, list }))
     }
@@ -39,8 +38,7 @@ impl Editor {
         name: &str,
         cidrs: &[String],
     ) -> Result<Done, EditError> {
-        let vpc = self.vpc_index(vpc)?;
-        let at = self.index.vpcs[vpc].list(name)?;
+        let (vpc, at) = self.list(vpc, name)?;
         let (new, warnings) = fragment::blocks(cidrs).map_err(refused)?;
         let mut list = self.vpc(vpc).prefix_lists[at].clone();
         let mut there: HashSet<_> = list.cidrs.iter().copied().collect();
@@ -63,8 +61,7 @@ impl Editor {
         name: &str,
         cidrs: &[String],
     ) -> Result<Done, EditError> {
-        let vpc = self.vpc_index(vpc)?;
-        let at = self.index.vpcs[vpc].list(name)?;
+        let (vpc, at) = self.list(vpc, name)?;
         let (gone, warnings) = fragment::blocks(cidrs).map_err(refused)?;
         let mut list = self.vpc(vpc).prefix_lists[at].clone();
         let there: HashSet<_> = list.cidrs.iter().copied().collect();

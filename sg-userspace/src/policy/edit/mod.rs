@@ -13,6 +13,7 @@ mod groups;
 mod index;
 mod interfaces;
 mod lists;
+mod place;
 mod rules;
 mod text;
 mod undo;
@@ -24,6 +25,7 @@ use super::model::{Interface, Policy, Vpc};
 
 pub use error::{EditError, Finding};
 use index::Index;
+pub use place::{Kind, find, find_interface, vpc};
 use undo::Undo;
 
 /// [`Direction`] by its name.
@@ -34,7 +36,7 @@ pub(crate) enum DirectionDef {
     Egress,
 }
 
-/// One change of a policy. `vpc` may be left out where there is only one.
+/// One change of a policy. `vpc` may be left out where there is only one, or only one that has what is named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "edit", rename_all = "snake_case")]
 pub enum Edit {
@@ -297,10 +299,20 @@ impl Editor {
     }
 
     fn vpc_index(&self, name: Option<&str>) -> Result<usize, EditError> {
-        self.index.vpc(&self.policy, name)
+        vpc(&self.policy, name)
     }
 
-    /// A VPC by its index, which comes from [`Self::vpc_index`].
+    /// Indices of VPC and group.
+    fn group(&self, vpc: Option<&str>, name: &str) -> Result<(usize, usize), EditError> {
+        find(&self.policy, Kind::Group, vpc, name)
+    }
+
+    /// Indices of VPC and prefix list.
+    fn list(&self, vpc: Option<&str>, name: &str) -> Result<(usize, usize), EditError> {
+        find(&self.policy, Kind::PrefixList, vpc, name)
+    }
+
+    /// A VPC by its index, which comes from one of these.
     fn vpc(&self, at: usize) -> &Vpc {
         &self.policy.vpcs[at]
     }

@@ -19,11 +19,11 @@ impl Editor {
         direction: Direction,
         text: &str,
     ) -> Result<Done, EditError> {
-        let vpc = self.vpc_index(vpc)?;
-        let at = self.index.vpcs[vpc].group(group)?;
+        let (vpc, at) = self.group(vpc, group)?;
         let there = self.vpc(vpc).groups[at].rules(direction);
         let around = self.around(vpc);
-        let (new, warnings) = fragment::rules(text, direction, there, &around).map_err(refused)?;
+        let known = there.iter().zip(self.ids(vpc, at, direction, there));
+        let (new, warnings) = fragment::rules(text, direction, known, &around).map_err(refused)?;
         let ids = self.ids(vpc, at, direction, &new);
         let before = there.to_vec();
         self.policy.vpcs[vpc].groups[at].rules_mut(direction).extend(new);
@@ -45,12 +45,15 @@ impl Editor {
         group: &str,
         which: &Which,
     ) -> Result<Done, EditError> {
-        let vpc = self.vpc_index(vpc)?;
-        let at = self.index.vpcs[vpc].group(group)?;
-        let (direction, gone) = match which {
-            Which::Id(id) => self.by_id(vpc, at, id)?,
+        let (vpc, at) = self.group(vpc, group)?;
+        let (direction, gone, warnings) = match which {
+            Which::Id(id) => {
+                let (direction, rule) = self.by_id(vpc, at, id)?;
+                (direction, vec![rule], Vec::new())
+            }
             Which::Exact { direction, rule } => {
-                (*direction, self.exact(vpc, at, *direction, rule)?)
+                let (rules, warnings) = self.exact(vpc, at, *direction, rule)?;
+                (*direction, rules, warnings)
             }
         };
         let ids = self.ids(vpc, at, direction, gone.iter().map(|(_, rule)| rule));
@@ -63,7 +66,7 @@ impl Editor {
         });
         let undo = Undo::Rules { vpc, group: at, direction, rules: before };
         let mut done = Done::new(Touched::Rules { vpc }, undo);
-        done.rules = ids;
+        (done.rules, done.warnings) = (ids, warnings);
         Ok(done)
     }
 
@@ -73,7 +76,7 @@ impl Editor {
         vpc: usize,
         group: usize,
         id: &str,
-    ) -> Result<(Direction, Vec<(usize, Rule)>), EditError> {
+    ) -> Result<(Direction, (usize, Rule)), EditError> {
         let wanted: RuleId = id.parse().map_err(|_| {
             let message = format!("{id:?} is no identifier of a rule");
             EditError::new(Code::RuleIdMalformed, message).hint(
@@ -87,23 +90,24 @@ impl Editor {
             if let Some((at, rule)) =
                 rules.find(|(_, rule)| RuleId::of(of, group, direction, rule) == wanted)
             {
-                return Ok((direction, vec![(at, rule.clone())]));
+                return Ok((direction, (at, rule.clone())));
             }
         }
         let message = format!("group {:?} has no rule {wanted}", group.name);
         Err(EditError::new(Code::RuleIdNotFound, message))
     }
 
-    /// The rules that a written one stands for, all of which must be there.
+    /// The rules that a written one stands for, all of which must be there, and what was found in reading it.
     fn exact(
         &self,
         vpc: usize,
         group: usize,
         direction: Direction,
         text: &str,
-    ) -> Result<Vec<(usize, Rule)>, EditError> {
-        let (wanted, _) =
-            fragment::rules(text, direction, &[], &self.around(vpc)).map_err(refused)?;
+    ) -> Result<(Vec<(usize, Rule)>, Vec<String>), EditError> {
+        let (wanted, warnings) =
+            fragment::rules(text, direction, std::iter::empty(), &self.around(vpc))
+                .map_err(refused)?;
         let group = &self.vpc(vpc).groups[group];
         let find = |wanted: Rule| {
             let same = |rule: &Rule| rule.traffic == wanted.traffic && rule.peer == wanted.peer;
@@ -117,7 +121,8 @@ impl Editor {
                     .hint(format!("`sgctl rule list '{}'` shows those it has", group.name))
             })
         };
-        wanted.into_iter().map(find).collect()
+        let found: Result<_, _> = wanted.into_iter().map(find).collect();
+        Ok((found?, told(&warnings)))
     }
 
     pub(super) fn expire(&mut self, at: u64) -> Done {
