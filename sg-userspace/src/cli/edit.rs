@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -11,15 +11,15 @@ use super::{Exit, Format, Global, output, policy_file, ssh_guard, test_report};
 use crate::kernel::live::Live;
 use crate::kernel::transaction::{self, Author, EditRequest, Edited, Review};
 use crate::kernel::{Paths, require_root};
-use crate::policy::Policy;
-use crate::policy::edit::Edit;
-use crate::policy::model::Vpc;
+use crate::policy::edit::{Edit, Kind, find};
+use crate::policy::model::{PrefixList, SecurityGroup, Vpc};
+use crate::policy::{self, Policy};
 use crate::ssh::Session;
 
 /// Where the verb looks.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Where {
-    /// The VPC, where the policy has several
+    /// The VPC, where several have what is meant
     #[arg(long, value_name = "NAME")]
     pub(super) vpc: Option<String>,
 }
@@ -47,48 +47,39 @@ impl InForce {
         require_root("read the policy in force")?;
         let paths = Paths::from_environment();
         let live = Live::require(&paths)?;
-        let policy = crate::policy::load(&live.source.path, &live.source.text)?.policy;
+        let policy = policy::load(&live.source.path, &live.source.text)?.policy;
         Ok(Self { paths, live, policy })
     }
 
     /// The VPCs that a list shows: the named one, or all.
     pub(super) fn vpcs(&self, wanted: &Where) -> anyhow::Result<Vec<&Vpc>> {
-        let Some(name) = &wanted.vpc else { return Ok(self.policy.vpcs.iter().collect()) };
-        let found = self.policy.vpcs.iter().find(|vpc| vpc.name == *name);
-        Ok(vec![found.with_context(|| format!("InvalidVpcID.NotFound: there is no VPC {name:?}"))?])
-    }
-
-    /// The one VPC of a change.
-    pub(super) fn vpc(&self, wanted: &Where) -> anyhow::Result<&Vpc> {
-        match self.vpcs(wanted)?[..] {
-            [only] => Ok(only),
-            [] => bail!("the policy has no VPC"),
-            ref several => {
-                let names: Vec<_> = several.iter().map(|vpc| vpc.name.as_str()).collect();
-                bail!("the policy has several VPCs, add --vpc with one of: {}", names.join(", "))
-            }
+        if wanted.vpc.is_none() {
+            return Ok(self.policy.vpcs.iter().collect());
         }
+        let at = policy::edit::vpc(&self.policy, wanted.vpc.as_deref())?;
+        Ok(vec![&self.policy.vpcs[at]])
     }
 
-    /// The one thing of this name in any of the VPCs.
-    pub(super) fn one<'p, T>(
-        &'p self,
+    /// The group of this name, where one VPC alone has one.
+    pub(super) fn group(
+        &self,
         wanted: &Where,
-        what: &str,
         name: &str,
-        find: impl Fn(&'p Vpc) -> Option<&'p T>,
-    ) -> anyhow::Result<(&'p Vpc, &'p T)> {
-        let vpcs = self.vpcs(wanted)?.into_iter();
-        let found: Vec<_> = vpcs.filter_map(|vpc| Some((vpc, find(vpc)?))).collect();
-        match found[..] {
-            [only] => Ok(only),
-            [] => bail!("there is no {what} {name:?}"),
-            ref several => {
-                let names: Vec<_> = several.iter().map(|(vpc, _)| vpc.name.as_str()).collect();
-                let names = names.join(", ");
-                bail!("there is a {what} {name:?} in each of {names}; add --vpc with one of them")
-            }
-        }
+    ) -> anyhow::Result<(&Vpc, &SecurityGroup)> {
+        let (vpc, at) = find(&self.policy, Kind::Group, wanted.vpc.as_deref(), name)?;
+        let vpc = &self.policy.vpcs[vpc];
+        Ok((vpc, &vpc.groups[at]))
+    }
+
+    /// The prefix list of this name, where one VPC alone has one.
+    pub(super) fn prefix_list(
+        &self,
+        wanted: &Where,
+        name: &str,
+    ) -> anyhow::Result<(&Vpc, &PrefixList)> {
+        let (vpc, at) = find(&self.policy, Kind::PrefixList, wanted.vpc.as_deref(), name)?;
+        let vpc = &self.policy.vpcs[vpc];
+        Ok((vpc, &vpc.prefix_lists[at]))
     }
 }
 
@@ -149,6 +140,11 @@ fn run_tests(live: &Live, policy: &Policy) -> Result<(), String> {
 /// A block as a verb takes it: as a file has it, or `my-ip`.
 pub(super) fn block(text: &str) -> anyhow::Result<String> {
     if text == MY_IP { Ok(my_ip()?.to_string()) } else { Ok(text.to_owned()) }
+}
+
+/// A block or address as it is taken: a block without host bits, which the reader of files warns of.
+pub(super) fn taken_as(text: &str) -> String {
+    text.parse().map_or_else(|_no_block| text.to_owned(), |net: IpNet| net.trunc().to_string())
 }
 
 /// Stands for the address that the user is logged in from.

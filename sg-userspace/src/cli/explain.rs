@@ -16,6 +16,7 @@ use crate::explain::{Near, near_rules, remedy};
 use crate::kernel::live::Live;
 use crate::kernel::{Paths, require_root};
 use crate::policy::Policy;
+use crate::policy::edit::find_interface;
 use crate::policy::model::Traffic;
 
 /// Say whether a packet would pass, and why
@@ -78,14 +79,9 @@ struct Explained {
 
 pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit> {
     let (policy, tables) = judged_by(arguments, global)?;
-    let (vpc, interface) = policy
-        .vpcs
-        .iter()
-        .find_map(|vpc| {
-            let mut interfaces = vpc.interfaces.iter();
-            Some((vpc, interfaces.find(|one| one.name == arguments.interface)?))
-        })
-        .with_context(|| format!("the policy has no interface {:?}", arguments.interface))?;
+    let (vpc, at) = find_interface(&policy, &arguments.interface)?;
+    let vpc = &policy.vpcs[vpc];
+    let interface = &vpc.interfaces[at];
     let slot = tables.slot(&arguments.interface).with_context(|| {
         format!("{:?} is not attached; name the file with --policy", arguments.interface)
     })?;

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use sg_common::abi::FlowState;
 
+use super::table::Table;
 use super::{Exit, Format, Global, output, traffic};
 use crate::events::{BothWays, End, Names, protocol_name};
 use crate::kernel::live::Live;
@@ -194,7 +195,7 @@ impl Listed {
 }
 
 fn text(flows: &[Listed]) -> String {
-    let mut table = output::table([
+    let mut table = Table::new([
         "INTERFACE",
         "PROTOCOL",
         "LOCAL",
@@ -206,7 +207,7 @@ fn text(flows: &[Listed]) -> String {
         "RULE",
     ]);
     table.add_rows(flows.iter().map(Listed::row));
-    output::table_text(&table, "")
+    table.text("")
 }
 
 #[cfg(test)]

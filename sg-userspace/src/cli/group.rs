@@ -7,10 +7,11 @@ use sg_common::Direction;
 
 use super::edit::{self, Change, InForce, Where};
 use super::rule_list::{self, Row};
+use super::table::Table;
 use super::{Exit, Format, Global, output};
 use crate::policy::Fragment;
 use crate::policy::edit::Edit;
-use crate::policy::model::{Peer, SecurityGroup, Vpc};
+use crate::policy::model::{Peer, Vpc};
 
 /// List, show, create, copy and delete groups of the policy in force
 #[derive(Debug, clap::Args)]
@@ -163,8 +164,7 @@ fn list(place: &Where, global: Global) -> anyhow::Result<Exit> {
         output::print_json(&listed)?;
         return Ok(Exit::Yes);
     }
-    let mut table =
-        output::table(["VPC", "GROUP", "INGRESS", "EGRESS", "INTERFACES", "DESCRIPTION"]);
+    let mut table = Table::new(["VPC", "GROUP", "INGRESS", "EGRESS", "INTERFACES", "DESCRIPTION"]);
     table.add_rows(listed.iter().map(|group| {
         [
             group.vpc.to_owned(),
@@ -175,13 +175,13 @@ fn list(place: &Where, global: Global) -> anyhow::Result<Exit> {
             group.description.to_owned(),
         ]
     }));
-    output::print(&output::table_text(&table, ""))?;
+    output::print(&table.text(""))?;
     Ok(Exit::Yes)
 }
 
 fn show(name: &str, place: &Where, global: Global) -> anyhow::Result<Exit> {
     let in_force = InForce::read()?;
-    let (vpc, found) = in_force.one(place, "group", name, |vpc| find(vpc, name))?;
+    let (vpc, found) = in_force.group(place, name)?;
     let mut shown = all(vpc)
         .find(|group| group.name == found.name)
         .context("the group was there a moment ago")?;
@@ -195,7 +195,7 @@ fn show(name: &str, place: &Where, global: Global) -> anyhow::Result<Exit> {
         text += &format!("  {}\n", shown.description);
     }
     text += "rules:\n";
-    text += &rule_list::text(shown.rules.as_deref().unwrap_or_default(), "  ", false);
+    text += &rule_list::text_of_group(shown.rules.as_deref().unwrap_or_default(), "  ", false);
     for (what, names) in [("interfaces", &shown.interfaces), ("referred to by", &shown.referred_by)]
     {
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
@@ -203,11 +203,6 @@ fn show(name: &str, place: &Where, global: Global) -> anyhow::Result<Exit> {
     }
     output::print(&text)?;
     Ok(Exit::Yes)
-}
-
-/// The group of this name, whatever the case.
-pub(super) fn find<'p>(vpc: &'p Vpc, name: &str) -> Option<&'p SecurityGroup> {
-    vpc.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name))
 }
 
 /// Every group of a VPC, in one walk over its interfaces.

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::table::Table;
 use super::{Exit, Format, Global, output};
 use crate::history::{Entry, History};
 use crate::kernel::live::Live;
@@ -95,7 +96,7 @@ impl<'e> Listed<'e> {
 
 /// One line for each, the newest last, where the eye is.
 fn text(entries: &[Listed<'_>]) -> String {
-    let mut table = output::table(["", "NUMBER", "TIME", "USER", "COMMAND", "MESSAGE"]);
+    let mut table = Table::new(["", "NUMBER", "TIME", "USER", "COMMAND", "MESSAGE"]);
     table.add_rows(entries.iter().map(|entry| {
         [
             if entry.in_force { "*" } else { "" }.to_owned(),
@@ -106,7 +107,7 @@ fn text(entries: &[Listed<'_>]) -> String {
             entry.message.unwrap_or_default().to_owned(),
         ]
     }));
-    output::table_text(&table, "")
+    table.text("")
 }
 
 fn details(entry: &Listed<'_>) -> String {

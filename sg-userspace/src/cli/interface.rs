@@ -4,10 +4,12 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::edit::{self, Change, InForce, Where};
+use super::table::Table;
 use super::{Exit, Format, Global, output};
-use crate::policy::Fragment;
-use crate::policy::edit::Edit;
+use crate::kernel::Device;
+use crate::policy::edit::{Edit, Kind, find, find_interface};
 use crate::policy::model::{Interface, Side, Vpc};
+use crate::policy::{Code, Fragment};
 
 /// List, show, add, remove and regroup interfaces of the policy in force
 #[derive(Debug, clap::Args)]
@@ -179,7 +181,15 @@ fn add(arguments: &Add, global: Global) -> anyhow::Result<Exit> {
         global,
     )?;
     for device in device {
-        eprintln!("device {device} is protected once it is attached: sgctl attach {device}");
+        match Device::open(device) {
+            Ok(_there) => {
+                eprintln!("device {device} is protected once it is attached: sgctl attach {device}")
+            }
+            // It may come later, as a tap does with its machine.
+            Err(error) => {
+                log::warn!("{error}; once it is there, `sgctl attach {device}` protects it")
+            }
+        }
     }
     Ok(exit)
 }
@@ -187,6 +197,13 @@ fn add(arguments: &Add, global: Global) -> anyhow::Result<Exit> {
 fn list(arguments: &List, global: Global) -> anyhow::Result<Exit> {
     let in_force = InForce::read()?;
     let vpcs = in_force.vpcs(&arguments.place)?;
+    if let Some(group) = &arguments.group
+        && let Err(error) =
+            find(&in_force.policy, Kind::Group, arguments.place.vpc.as_deref(), group)
+        && error.code() == Some(Code::GroupNotFound)
+    {
+        return Err(error.into());
+    }
     let all = vpcs.iter().flat_map(|vpc| vpc.interfaces.iter().map(|one| row(&in_force, vpc, one)));
     let wanted = |row: &Row<'_>| {
         let Some(group) = &arguments.group else { return true };
@@ -197,7 +214,7 @@ fn list(arguments: &List, global: Global) -> anyhow::Result<Exit> {
         output::print_json(&rows)?;
         return Ok(Exit::Yes);
     }
-    let mut table = output::table(["VPC", "INTERFACE", "ADDRESSES", "GROUPS", "DEVICE", "SIDE"]);
+    let mut table = Table::new(["VPC", "INTERFACE", "ADDRESSES", "GROUPS", "DEVICE", "SIDE"]);
     table.add_rows(rows.iter().map(|row| {
         [
             row.vpc.to_owned(),
@@ -208,17 +225,14 @@ fn list(arguments: &List, global: Global) -> anyhow::Result<Exit> {
             if row.devices.is_empty() { "-" } else { row.side }.to_owned(),
         ]
     }));
-    output::print(&output::table_text(&table, ""))?;
+    output::print(&table.text(""))?;
     Ok(Exit::Yes)
 }
 
 fn show(name: &str, global: Global) -> anyhow::Result<Exit> {
     let in_force = InForce::read()?;
-    let find = |vpc: &'_ Vpc| vpc.interfaces.iter().position(|one| one.name == name);
-    let found = in_force.policy.vpcs.iter().find_map(|vpc| Some((vpc, find(vpc)?)));
-    let Some((vpc, at)) = found else {
-        anyhow::bail!("InvalidNetworkInterfaceID.NotFound: there is no interface {name:?}");
-    };
+    let (vpc, at) = find_interface(&in_force.policy, name)?;
+    let vpc = &in_force.policy.vpcs[vpc];
     let row = row(&in_force, vpc, &vpc.interfaces[at]);
     if global.output == Format::Json {
         output::print_json(&row)?;

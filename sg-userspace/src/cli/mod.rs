@@ -35,6 +35,7 @@ mod serve;
 mod sizes;
 mod ssh_guard;
 mod status;
+mod table;
 mod test_report;
 mod traffic;
 mod validate;

@@ -1,9 +1,9 @@
-//! Writing data: text or JSON, tables, colours, and a reader that has gone away.
+//! Writing data: text or JSON, colours, and a reader that has gone away.
 
 use std::io::{self, IsTerminal, Write as _};
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 
 use crate::policy::Style;
@@ -45,12 +45,13 @@ impl Color {
         if !color && !stream.is_terminal() {
             return Style::OneLine;
         }
-        let width = Table::new()
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .width()
-            .map_or(100, usize::from);
-        Style::Graphical { color, width }
+        Style::Graphical { color, width: terminal_width().unwrap_or(100) }
     }
+}
+
+/// How many columns standard output has; `None` where it is no terminal.
+pub(super) fn terminal_width() -> Option<usize> {
+    Table::new().width().map(usize::from).filter(|&width| width > 0)
 }
 
 /// Writes one line or several to standard output.
@@ -66,22 +67,6 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 /// Writes a value as JSON that people can read too.
 pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     Ok(print(&serde_json::to_string_pretty(value)?)?)
-}
-
-/// A table of plain columns.
-pub(super) fn table<'h>(header: impl IntoIterator<Item = &'h str>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.into_iter().collect::<Vec<_>>());
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
-}
-
-/// The lines of a table, indented.
-pub(super) fn table_text(table: &Table, indent: &str) -> String {
-    table.lines().map(|line| format!("{indent}{}\n", line.trim_end())).collect()
 }
 
 /// "1 packet", "2 packets".

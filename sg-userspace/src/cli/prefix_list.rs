@@ -5,6 +5,7 @@ use serde::Serialize;
 use sg_common::Direction;
 
 use super::edit::{self, Change, InForce, Where};
+use super::table::Table;
 use super::{Exit, Format, Global, output};
 use crate::policy::Fragment;
 use crate::policy::edit::Edit;
@@ -130,13 +131,14 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
         }
         Verb::Add(entries) => {
             let (vpc, prefix_list, cidrs) = entries.parts()?;
-            let done = format!("prefix list {prefix_list:?} has {}", cidrs.join(", "));
+            let done = format!("prefix list {prefix_list:?} has {}", taken_as(&cidrs));
             let edit = Edit::PrefixListAdd { vpc, prefix_list, cidrs };
             edit::make(&InForce::read()?, edit, &entries.change, &done, global)
         }
         Verb::Remove(RemoveEntries { entries }) => {
             let (vpc, prefix_list, cidrs) = entries.parts()?;
-            let done = format!("prefix list {prefix_list:?} no longer has {}", cidrs.join(", "));
+            let gone = taken_as(&cidrs);
+            let done = format!("prefix list {prefix_list:?} no longer has {gone}");
             let edit = Edit::PrefixListRemove { vpc, prefix_list, cidrs };
             edit::make(&InForce::read()?, edit, &entries.change, &done, global)
         }
@@ -151,6 +153,10 @@ impl Entries {
 
 fn blocks(cidrs: &[String]) -> anyhow::Result<Vec<String>> {
     cidrs.iter().map(|text| edit::block(text)).collect()
+}
+
+fn taken_as(cidrs: &[String]) -> String {
+    cidrs.iter().map(|text| edit::taken_as(text)).collect::<Vec<_>>().join(", ")
 }
 
 fn create(arguments: &Create, global: Global) -> anyhow::Result<Exit> {
@@ -172,7 +178,7 @@ fn list(place: &Where, global: Global) -> anyhow::Result<Exit> {
         output::print_json(&rows)?;
         return Ok(Exit::Yes);
     }
-    let mut table = output::table(["VPC", "PREFIX LIST", "ENTRIES", "AT MOST", "GROUPS"]);
+    let mut table = Table::new(["VPC", "PREFIX LIST", "ENTRIES", "AT MOST", "GROUPS"]);
     table.add_rows(rows.iter().map(|row| {
         [
             row.vpc.to_owned(),
@@ -182,15 +188,13 @@ fn list(place: &Where, global: Global) -> anyhow::Result<Exit> {
             row.referred_by.join(", "),
         ]
     }));
-    output::print(&output::table_text(&table, ""))?;
+    output::print(&table.text(""))?;
     Ok(Exit::Yes)
 }
 
 fn show(name: &str, place: &Where, global: Global) -> anyhow::Result<Exit> {
     let in_force = InForce::read()?;
-    let find = |vpc: &'_ Vpc| vpc.prefix_lists.iter().position(|list| list.name == name);
-    let (vpc, list) = in_force
-        .one(place, "prefix list", name, |vpc| find(vpc).map(|at| &vpc.prefix_lists[at]))?;
+    let (vpc, list) = in_force.prefix_list(place, name)?;
     let row = row(vpc, list);
     if global.output == Format::Json {
         output::print_json(&row)?;

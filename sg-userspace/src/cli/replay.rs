@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use sg_common::{Direction, Reason};
 
+use super::table::Table;
 use super::{Exit, Format, Global, output, policy_file};
 use crate::compile::{Surroundings, TableSpec, compile};
 use crate::kernel::run::RunHook;
@@ -265,12 +266,12 @@ fn text(report: &Report) -> String {
         let _ = writeln!(text, "counters differ: {difference}");
     }
     let totals = &report.totals;
-    let mut table = output::table(["DIRECTION", "VERDICT", "REASON", "PACKETS"]);
+    let mut table = Table::new(["DIRECTION", "VERDICT", "REASON", "PACKETS"]);
     for one in &totals.outcomes {
         let packets = one.packets.to_string();
         table.add_row([one.direction, one.verdict, one.reason, packets.as_str()]);
     }
-    text.push_str(&output::table_text(&table, ""));
+    text.push_str(&table.text(""));
     let median = totals
         .median_nanoseconds
         .map_or_else(String::new, |median| format!(", median {median} ns a run"));

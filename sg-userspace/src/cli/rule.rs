@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::edit::{self, Change, InForce, Where};
-use super::rule_options::{Extras, RuleOptions};
+use super::rule_options::{Extras, RuleOptions, Written};
 use super::{Exit, Global, rule_list};
 use crate::policy::edit::{Edit, Which};
 
@@ -80,10 +80,10 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
 fn authorize(arguments: &Authorize, global: Global) -> anyhow::Result<Exit> {
     let Authorize { group, rule, extras, place, change } = arguments;
     let in_force = InForce::read()?;
-    let vpc = in_force.vpc(place)?;
-    let (direction, rule) = rule.fragment(vpc, extras)?;
-    let done = format!("group {group:?} has the rule {rule}");
-    let (vpc, group) = (Some(vpc.name.clone()), group.clone());
+    let (vpc, found) = in_force.group(place, group)?;
+    let Written { direction, rule, taken_as } = rule.written(vpc, extras)?;
+    let done = format!("group {:?} has the rule {taken_as}", found.name);
+    let (vpc, group) = (Some(vpc.name.clone()), found.name.clone());
     edit::make(
         &in_force,
         Edit::RuleAuthorize { vpc, group, direction, rule },
@@ -99,15 +99,15 @@ fn revoke(arguments: &Revoke, global: Global) -> anyhow::Result<Exit> {
         anyhow::bail!("say which rule: --id, or the options of `sgctl rule authorize`");
     }
     let in_force = InForce::read()?;
-    let vpc = in_force.vpc(place)?;
+    let (vpc, found) = in_force.group(place, group)?;
     let rules = match id {
         Some(id) => Which::Id(id.clone()),
         None => {
-            let (direction, rule) = rule.fragment(vpc, &Extras::default())?;
+            let Written { direction, rule, .. } = rule.written(vpc, &Extras::default())?;
             Which::Exact { direction, rule }
         }
     };
-    let done = format!("group {group:?} no longer has the rule");
-    let (vpc, group) = (Some(vpc.name.clone()), group.clone());
+    let done = format!("group {:?} no longer has the rule", found.name);
+    let (vpc, group) = (Some(vpc.name.clone()), found.name.clone());
     edit::make(&in_force, Edit::RuleRevoke { vpc, group, rules }, change, &done, global)
 }

@@ -8,8 +8,9 @@ use serde::Serialize;
 use sg_common::Direction;
 
 use super::edit::{InForce, Where};
-use super::{Exit, Format, Global, duration, group, output};
-use crate::compile::TrafficText;
+use super::table::Table;
+use super::{Exit, Format, Global, duration, output};
+use crate::compile::{PeerName, TrafficText};
 use crate::events::WallClock;
 use crate::kernel::read::{self, RuleHits};
 use crate::policy::RuleId;
@@ -48,7 +49,8 @@ pub(super) struct Row<'p> {
     id: RuleId,
     direction: &'static str,
     traffic: String,
-    peer: String,
+    /// As a policy file has it: `{"cidr": ...}`, `{"group": ...}` or `{"prefix_list": ...}`.
+    peer: PeerName,
     description: &'p str,
     /// When it goes by itself, RFC 3339.
     expires: Option<String>,
@@ -80,8 +82,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
             }
         }
         Some(name) => {
-            let find = |vpc| group::find(vpc, name);
-            let (vpc, group) = in_force.one(&arguments.place, "group", name, find)?;
+            let (vpc, group) = in_force.group(&arguments.place, name)?;
             rows = self::rows(vpc, group);
         }
     }
@@ -95,10 +96,10 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     if let Some(time) = arguments.unused_for {
         keep_unused(&mut rows, time);
     }
-    if global.output == Format::Json {
-        output::print_json(&rows)?;
-    } else {
-        output::print(&text(&rows, "", with_hits))?;
+    match (global.output, &arguments.group) {
+        (Format::Json, _) => output::print_json(&rows)?,
+        (Format::Text, Some(_named)) => output::print(&text_of_group(&rows, "", with_hits))?,
+        (Format::Text, None) => output::print(&text_of_all(&rows, with_hits))?,
     }
     Ok(Exit::Yes)
 }
@@ -120,14 +121,15 @@ pub(super) fn rows<'p>(vpc: &'p Vpc, group: &'p SecurityGroup) -> Vec<Row<'p>> {
     both.flat_map(|way| group.rules(way).iter().map(move |rule| row(way, rule))).collect()
 }
 
-fn peer(vpc: &Vpc, rule: &Rule) -> String {
+fn peer(vpc: &Vpc, rule: &Rule) -> PeerName {
     match rule.peer {
-        Peer::Cidr(net) => net.to_string(),
+        Peer::Cidr(net) => PeerName::Cidr(net),
         Peer::Group(index) => {
-            format!("group {}", vpc.groups.get(index).map_or("", |group| &group.name))
+            PeerName::Group(vpc.groups.get(index).map_or_else(String::new, |one| one.name.clone()))
         }
         Peer::PrefixList(index) => {
-            format!("prefix list {}", vpc.prefix_lists.get(index).map_or("", |list| &list.name))
+            let list = vpc.prefix_lists.get(index);
+            PeerName::PrefixList(list.map_or_else(String::new, |one| one.name.clone()))
         }
     }
 }
@@ -190,19 +192,34 @@ fn keep_unused(rows: &mut Vec<Row<'_>>, time: Duration) {
     }
 }
 
-/// A line for each.
-pub(super) fn text(rows: &[Row<'_>], indent: &str, with_hits: bool) -> String {
-    let header = ["GROUP", "ID", "DIRECTION", "TRAFFIC", "PEER"];
+/// Rules of one group, which has been named.
+pub(super) fn text_of_group(rows: &[Row<'_>], indent: &str, with_hits: bool) -> String {
+    text(rows, &[], indent, with_hits)
+}
+
+/// Rules of all groups.
+fn text_of_all(rows: &[Row<'_>], with_hits: bool) -> String {
+    let is_one = rows.windows(2).all(|pair| pair[0].vpc == pair[1].vpc);
+    let names: [Name; 2] = [("VPC", |row| row.vpc), ("GROUP", |row| row.group)];
+    text(rows, if is_one { &names[1..] } else { &names }, "", with_hits)
+}
+
+/// A column that says whose a rule is.
+type Name = (&'static str, for<'p> fn(&Row<'p>) -> &'p str);
+
+fn text(rows: &[Row<'_>], names: &[Name], indent: &str, with_hits: bool) -> String {
+    let header = names.iter().map(|(title, _)| *title);
+    let header = header.chain(["ID", "DIRECTION", "TRAFFIC", "PEER"]);
     let counts: &[&str] = if with_hits { &["PACKETS", "BYTES", "LAST USED"] } else { &[] };
-    let mut table = output::table(header.iter().chain(counts).chain(&["DESCRIPTION"]).copied());
+    let mut table = Table::new(header.chain(counts.iter().copied()).chain(["DESCRIPTION"]));
     for row in rows {
-        let mut cells = vec![
-            row.group.to_owned(),
+        let mut cells: Vec<String> = names.iter().map(|(_, name)| name(row).to_owned()).collect();
+        cells.extend([
             row.id.to_string(),
             row.direction.to_owned(),
             row.traffic.clone(),
-            row.peer.clone(),
-        ];
+            row.peer.to_string(),
+        ]);
         if with_hits {
             cells.extend(row.hits.clone().unwrap_or_default().cells());
         }
@@ -215,7 +232,7 @@ pub(super) fn text(rows: &[Row<'_>], indent: &str, with_hits: bool) -> String {
         cells.push(notes.join(" "));
         table.add_row(cells);
     }
-    output::table_text(&table, indent)
+    table.text(indent)
 }
 
 impl Hits {

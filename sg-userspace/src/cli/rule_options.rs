@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use sg_common::Direction;
 
 use super::{duration, edit};
-use crate::policy::Fragment;
 use crate::policy::fragment::{list, scalar};
 use crate::policy::model::Vpc;
+use crate::policy::{self, Fragment};
 
 /// Which rule.
 #[derive(Debug, Clone, clap::Args)]
@@ -55,6 +55,17 @@ pub(super) struct Extras {
     timeout: Option<Duration>,
 }
 
+/// A rule as a file has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Which way.
+    pub(super) direction: Direction,
+    /// As it was given, for the reader of files, who has a word about host bits.
+    pub(super) rule: String,
+    /// As it is taken, without them.
+    pub(super) taken_as: String,
+}
+
 impl RuleOptions {
     /// Whether anything is given.
     pub(super) fn is_empty(&self) -> bool {
@@ -65,31 +76,31 @@ impl RuleOptions {
             && self.to.is_empty()
     }
 
-    /// Direction and rule as a file has it.
-    pub(super) fn fragment(
-        &self,
-        vpc: &Vpc,
-        extras: &Extras,
-    ) -> anyhow::Result<(Direction, String)> {
+    /// The rule of a group of this VPC.
+    pub(super) fn written(&self, vpc: &Vpc, extras: &Extras) -> anyhow::Result<Written> {
         let (direction, key, peers) = match (&self.from[..], &self.to[..]) {
             ([], []) => bail!("say who: --from for ingress, --to for egress"),
             (from, []) => (Direction::Ingress, "from", from),
             (_, to) => (Direction::Egress, "to", to),
         };
-        let mut rule = self.packets()?;
-        let peers: Vec<String> =
-            peers.iter().map(|text| peer(text, vpc)).collect::<anyhow::Result<_>>()?;
-        rule = match &peers[..] {
-            [only] => rule.with(key, only),
-            _ => rule.with(key, list(peers)),
+        let packets = self.packets()?;
+        let peers = peers.iter().map(|text| peer(text, vpc)).collect::<anyhow::Result<Vec<_>>>()?;
+        let expires = extras.timeout.map(moment).transpose()?;
+        let rule = |peers: Vec<String>| {
+            let mut rule = match &peers[..] {
+                [only] => packets.clone().with(key, only),
+                _ => packets.clone().with(key, list(peers)),
+            };
+            if let Some(description) = &extras.description {
+                rule = rule.text("description", description);
+            }
+            if let Some(expires) = &expires {
+                rule = rule.text("expires", expires);
+            }
+            rule.to_string()
         };
-        if let Some(description) = &extras.description {
-            rule = rule.text("description", description);
-        }
-        if let Some(timeout) = extras.timeout {
-            rule = rule.text("expires", &moment(timeout)?);
-        }
-        Ok((direction, rule.to_string()))
+        let (as_given, taken): (Vec<_>, Vec<_>) = peers.into_iter().unzip();
+        Ok(Written { direction, rule: rule(as_given), taken_as: rule(taken) })
     }
 
     fn packets(&self) -> anyhow::Result<Fragment> {
@@ -121,30 +132,41 @@ fn number(text: &str) -> String {
     if plain { text.to_owned() } else { scalar(text) }
 }
 
-/// A peer as a file has it.
-fn peer(text: &str, vpc: &Vpc) -> anyhow::Result<String> {
-    if let Some(name) = text.strip_prefix("group:") {
-        return Ok(Fragment::new().text("group", name).to_string());
+/// A peer as a file has it: as it was given, and as it is taken.
+fn peer(text: &str, vpc: &Vpc) -> anyhow::Result<(String, String)> {
+    let name = |key, name: &str| {
+        let peer = Fragment::new().text(key, name).to_string();
+        Ok((peer.clone(), peer))
+    };
+    if let Some(group) = text.strip_prefix("group:") {
+        return name("group", group);
     }
-    if let Some(name) = text.strip_prefix("prefix-list:") {
-        return Ok(Fragment::new().text("prefix_list", name).to_string());
+    if let Some(list) = text.strip_prefix("prefix-list:") {
+        return name("prefix_list", list);
     }
     if text == edit::MY_IP {
-        return Ok(scalar(&edit::my_ip()?.to_string()));
+        let block = scalar(&edit::my_ip()?.to_string());
+        return Ok((block.clone(), block));
     }
     let is_group = vpc.groups.iter().any(|group| group.name.eq_ignore_ascii_case(text));
     let is_list = vpc.prefix_lists.iter().any(|list| list.name == text);
     let is_block = super::traffic::range(text).is_ok();
     match (is_group, is_list, is_block) {
-        (true, false, false) => Ok(Fragment::new().text("group", text).to_string()),
-        (false, true, false) => Ok(Fragment::new().text("prefix_list", text).to_string()),
-        (false, false, true) => Ok(scalar(text)),
-        (false, false, false) if text.contains(['.', ':', '/']) => Ok(scalar(text)),
-        (false, false, false) => bail!(
-            "{text:?} is neither an address nor a CIDR block, and VPC {:?} has no group and no prefix list of that \
-             name",
-            vpc.name
-        ),
+        (true, false, false) => name("group", text),
+        (false, true, false) => name("prefix_list", text),
+        (false, false, true) => Ok((scalar(text), scalar(&edit::taken_as(text)))),
+        (false, false, false) if text.contains(['.', ':', '/']) => Ok((scalar(text), scalar(text))),
+        (false, false, false) => {
+            let groups = vpc.groups.iter().map(|group| group.name.as_str());
+            let lists = vpc.prefix_lists.iter().map(|list| list.name.as_str());
+            let near = policy::did_you_mean(text, groups.chain(lists));
+            let near = near.map_or(String::new(), |near| format!(" ({near})"));
+            bail!(
+                "{text:?} is neither an address nor a CIDR block, and VPC {:?} has no group and no prefix list of \
+                 that name{near}",
+                vpc.name
+            )
+        }
         (true, true, _) => bail!(
             "{text:?} is a group and a prefix list; write 'group:{text}' or 'prefix-list:{text}'"
         ),
@@ -175,7 +197,7 @@ mod tests {
         let text = "vpcs: [{name: v, cidrs: 10.0.0.0/8, \
             prefix_lists: [{name: office, cidrs: []}, {name: both, cidrs: []}, {name: 'a, b', cidrs: []}], \
             security_groups: [{name: web tier}, {name: Both}, {name: 10.0.0.9}]}]";
-        let mut policy = crate::policy::load("test.yaml", text).expect("a policy").policy;
+        let mut policy = policy::load("test.yaml", text).expect("a policy").policy;
         policy.vpcs.remove(0)
     }
 
@@ -183,7 +205,9 @@ mod tests {
         let command = RuleOptions::augment_args(Command::new("rule").no_binary_name(true));
         let matches = command.try_get_matches_from(arguments).map_err(|e| e.to_string())?;
         let options = RuleOptions::from_arg_matches(&matches).map_err(|e| e.to_string())?;
-        options.fragment(&vpc(), &Extras::default()).map_err(|error| error.to_string())
+        let written = options.written(&vpc(), &Extras::default()).map_err(|e| e.to_string())?;
+        assert_eq!(written.rule, written.taken_as, "no host bits");
+        Ok((written.direction, written.rule))
     }
 
     #[test]
@@ -228,6 +252,17 @@ mod tests {
     }
 
     #[test]
+    fn host_bits_are_given_to_the_reader_and_not_taken() {
+        let command = RuleOptions::augment_args(Command::new("rule").no_binary_name(true));
+        let arguments = ["--type", "ssh", "--from", "10.77.0.9/24", "--from", "10.1.2.3"];
+        let matches = command.try_get_matches_from(arguments).expect("options");
+        let options = RuleOptions::from_arg_matches(&matches).expect("options");
+        let written = options.written(&vpc(), &Extras::default()).expect("a rule");
+        assert_eq!(written.rule, "{type: ssh, from: [\"10.77.0.9/24\", \"10.1.2.3\"]}");
+        assert_eq!(written.taken_as, "{type: ssh, from: [\"10.77.0.0/24\", \"10.1.2.3\"]}");
+    }
+
+    #[test]
     fn what_is_unclear_is_asked() {
         for (arguments, message) in [
             (&["--type", "ssh"][..], "say who"),
@@ -235,7 +270,8 @@ mod tests {
             (&["--port", "1", "--from", "10.0.0.1"], "ports of what?"),
             (&["--type", "ssh", "--from", "both"], "'group:both' or 'prefix-list:both'"),
             (&["--type", "ssh", "--from", "10.0.0.9"], "'group:10.0.0.9'"),
-            (&["--type", "ssh", "--from", "nobody"], "no group and no prefix list"),
+            (&["--type", "ssh", "--from", "nobody"], "no group and no prefix list of that name"),
+            (&["--type", "ssh", "--from", "ofice"], "of that name (did you mean `office`?)"),
             (&["--type", "ssh", "--from", "a", "--to", "b"], "cannot be used with"),
             (&["--type", "ssh", "--ingress", "--to", "b"], "cannot be used with"),
         ] {

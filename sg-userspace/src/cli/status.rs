@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sg_common::abi::INTERFACE_FLAGS;
 
+use super::table::Table;
 use super::warnings::{foreign_warning, remedy, unattached};
 use super::{Exit, Format, Global, output};
 use crate::compile::{InterfaceSpec, Origin, TableSpec};
@@ -309,18 +310,18 @@ fn text(status: &Status) -> String {
         text.push('\n');
         text.push_str(&interface_text(interface));
     }
-    let mut table = output::table(["TABLE", "ENTRIES", "ROOM"]);
+    let mut table = Table::new(["TABLE", "ENTRIES", "ROOM"]);
     for fill in &status.tables {
         table.add_row([fill.table.to_owned(), fill.entries.to_string(), fill.capacity.to_string()]);
     }
     text.push('\n');
-    text.push_str(&output::table_text(&table, ""));
+    text.push_str(&table.text(""));
     let StreamTotals { emitted, suppressed, lost } = status.events.unwrap_or_default();
     text + &format!("\nevents: {emitted} emitted, {suppressed} suppressed, {lost} lost\n")
 }
 
 fn devices_text(devices: &[DeviceStatus]) -> String {
-    let mut table = output::table(["DEVICE", "INTERFACE", "SIDE", "PROTECTED", "HOOKS", "NOTES"]);
+    let mut table = Table::new(["DEVICE", "INTERFACE", "SIDE", "PROTECTED", "HOOKS", "NOTES"]);
     for device in devices {
         let hook = |hook: &HookStatus| match hook.program {
             Some(program) => format!("{} (program {program})", hook.hook),
@@ -343,7 +344,7 @@ fn devices_text(devices: &[DeviceStatus]) -> String {
             &notes.join(", "),
         ]);
     }
-    output::table_text(&table, "")
+    table.text("")
 }
 
 fn interface_text(interface: &InterfaceStatus) -> String {
@@ -374,10 +375,10 @@ fn interface_text(interface: &InterfaceStatus) -> String {
     if interface.counters.is_empty() {
         return text + "  no packet yet\n";
     }
-    let mut table = output::table(["DIRECTION", "VERDICT", "REASON", "PACKETS", "BYTES"]);
+    let mut table = Table::new(["DIRECTION", "VERDICT", "REASON", "PACKETS", "BYTES"]);
     for count in &interface.counters {
         let (packets, bytes) = (count.packets.to_string(), count.bytes.to_string());
         table.add_row([count.direction, count.verdict, count.reason, &packets, &bytes]);
     }
-    text + &output::table_text(&table, "  ")
+    text + &table.text("  ")
 }

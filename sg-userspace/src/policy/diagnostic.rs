@@ -24,6 +24,13 @@ pub enum Severity {
 macro_rules! codes {
     ($($variant:ident = $text:literal: $doc:literal,)*) => {
         /// An AWS error code, spelled as the EC2 API spells it.
+        ///
+        /// Held against AWS's list of client errors,
+        /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>, and
+        /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteSecurityGroup.html> (that a group in use
+        /// is a `DependencyViolation` in a VPC; `InvalidGroup.InUse` was EC2-Classic's, as was
+        /// `InvalidGroup.Reserved` for deleting `default`). A variant says where the service answers what the list
+        /// has not, or spells it otherwise.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $(#[doc = $doc] $variant,)* }
 
@@ -41,7 +48,7 @@ macro_rules! codes {
 codes! {
     GroupDuplicate = "InvalidGroup.Duplicate": "Two groups of a VPC with one name.",
     GroupNotFound = "InvalidGroup.NotFound": "A group that the VPC does not have.",
-    GroupReserved = "InvalidGroup.Reserved": "A new group with the name of one that always exists.",
+    GroupReserved = "InvalidGroup.Reserved": "A new group with the name of one that always exists: `default`.",
     GroupUndeletable = "CannotDelete": "The group `default` is to go.",
     DependencyViolation = "DependencyViolation": "Something is to go that something else refers to.",
     PermissionDuplicate = "InvalidPermission.Duplicate": "The same rule twice.",
@@ -52,8 +59,9 @@ codes! {
     PermissionMalformed = "InvalidPermission.Malformed": "A rule that is not one.",
     PrefixListNotFound = "InvalidPrefixListID.NotFound": "A prefix list that the VPC does not have.",
     PrefixListModification = "InvalidPrefixListModification":
-        "An entry is to come that is there, or to go that is not.",
-    PrefixListMaxEntries = "PrefixListMaxEntriesExceeded": "More entries than a list declares.",
+        "An entry is to come that is there, or to go that is not. Not in the list; what the service answers.",
+    PrefixListMaxEntries = "PrefixListMaxEntriesExceeded":
+        "More entries than a list declares. Not in the list; clients of the service wait for it.",
     RulesLimit = "RulesPerSecurityGroupLimitExceeded": "Too many rules in a group.",
     GroupsPerInterfaceLimit = "SecurityGroupsPerInterfaceLimitExceeded":
         "Too many groups on an interface.",
@@ -63,7 +71,8 @@ codes! {
     SubnetConflict = "InvalidSubnet.Conflict": "Two subnets that overlap.",
     InterfaceNotFound = "InvalidNetworkInterfaceID.NotFound": "An interface that the file does not have.",
     VpcNotFound = "InvalidVpcID.NotFound": "A VPC that the file does not have.",
-    VpcRange = "InvalidVpc.Range": "Address ranges that a VPC cannot have.",
+    VpcRange = "InvalidVpc.Range":
+        "Address ranges that a VPC cannot have. `InvalidVpcRange` in the list; so spelled by the service.",
     ParameterValue = "InvalidParameterValue": "A value that its key does not take.",
     ParameterCombination = "InvalidParameterCombination": "Keys that exclude one another.",
     ParameterMissing = "MissingParameter": "A key that must be there.",

@@ -11,6 +11,9 @@ use crate::policy::diagnostic::Code;
 use crate::policy::model::{Rule, SecurityGroup};
 use crate::policy::traffic::describe;
 
+/// Rules of a group, each with its position.
+type Placed = Vec<(usize, Rule)>;
+
 impl Editor {
     pub(super) fn authorize(
         &mut self,
@@ -104,7 +107,7 @@ impl Editor {
         group: usize,
         direction: Direction,
         text: &str,
-    ) -> Result<(Vec<(usize, Rule)>, Vec<String>), EditError> {
+    ) -> Result<(Placed, Vec<String>), EditError> {
         let (wanted, warnings) =
             fragment::rules(text, direction, std::iter::empty(), &self.around(vpc))
                 .map_err(refused)?;
