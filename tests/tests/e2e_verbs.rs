@@ -1,13 +1,22 @@
 //! What the verbs say to whoever has misspelt a name, has two VPCs or looks back: by the built command.
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use tests::{
     example::{Example, Side::Workload},
     lab::{self, ONE},
     net::Net,
     process::Output,
-    scenario::Scenario,
+    scenario::{
+        LONG,
+        Probe::{Tcp, Udp},
+        Scenario,
+    },
     sgctl::Sgctl,
+    traffic::{
+        Outcome::{Connected, TimedOut},
+        tcp::Client,
+    },
 };
 
 /// [`ONE`] beside a VPC that has a group of its own and one of the same name.
@@ -78,6 +87,10 @@ fn who_misspells_is_asked_what_was_meant() -> Result<()> {
         (&["prefix-list", "show", "ofice"], "office"),
         (&["prefix-list", "delete", "ofice"], "office"),
         (&[&["explain", "--interface", "servr"][..], &probe].concat(), "server"),
+        (&["flows", "--interface", "servr"], "server"),
+        (&["flows", "flush", "--interface", "servr"], "server"),
+        (&["flows", "flush", "--group", "monitorin"], "monitoring"),
+        (&["events", "--interface", "servr"], "server"),
         (
             &["rule", "authorize", "monitoring", "--type", "all", "--from", "10.0.0.1"],
             "all-traffic",
@@ -119,5 +132,52 @@ fn what_was_made_of_an_edit_is_told() -> Result<()> {
     let add = ["interface", "add", "later", "--address", "10.77.0.20", "--device", "nosuch"];
     let told = yes(sgctl, &add)?;
     ensure!(told.stderr.contains("there is no device \"nosuch\""), "{told:?}");
+    Ok(())
+}
+
+/// Events that `wanted` fits, of what is in the ring.
+fn events(sgctl: &Sgctl<'_>, wanted: impl Fn(&Value) -> bool) -> Result<Vec<Value>> {
+    let read = yes(sgctl, &["events", "-o", "json"])?.stdout;
+    let all: Vec<Value> = read.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+#[test]
+fn rules_that_have_gone_keep_their_name() -> Result<()> {
+    let net = Net::pair()?;
+    let mut scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    scenario.serve("server", &[Tcp(22), Tcp(80), Udp(53)])?;
+    let sgctl = scenario.controller("server");
+    let ssh = ["--type", "ssh", "--from", "default"];
+    yes(sgctl, &[&["rule", "authorize", "web"][..], &ssh].concat())?;
+    let server = net.host("server").socket_v4(22);
+    let mut live =
+        Client::open(net.host("client").ns(), None, server, LONG)?.ok().context("ssh")?;
+    assert_eq!(live.exchange(LONG)?, Connected);
+    yes(sgctl, &[&["rule", "revoke", "web"][..], &ssh].concat())?;
+    // Another edit, so that it is not the state's last one alone that is remembered.
+    yes(sgctl, &["group", "create", "another"])?;
+    scenario.expect(&[
+        ("client", "server", Tcp(22), TimedOut),
+        ("client", "server", Tcp(80), Connected),
+    ])?;
+    let sgctl = scenario.controller("server");
+    let name = "group web ingress tcp/22 from group default";
+    let flows = sgctl.json(&["flows", "--port", "22"])?;
+    ensure!(flows[0]["rule"] == name && flows[0]["rule_gone"] == true, "{flows}");
+    let text = yes(sgctl, &["flows", "--port", "22"])?.stdout;
+    ensure!(text.contains(&format!("{name}; gone")), "{text}");
+
+    let allowed = events(sgctl, |event| event["verdict"] == "allow")?;
+    let (ssh, http): (Vec<_>, Vec<_>) =
+        allowed.iter().partition(|event| event["destination_port"] == 22);
+    ensure!(ssh.len() == 1 && ssh[0]["rule"] == name && ssh[0]["rule_gone"] == true, "{ssh:?}");
+    ensure!(!http.is_empty() && http.iter().all(|event| event["rule_gone"] == false), "{http:?}");
+
+    // Who follows is told of a rule that goes meanwhile, when its flow ends.
+    let reader = sgctl.start(["events", "-f", "--verdict", "end", "--port", "22"])?;
+    drop(live);
+    let end = reader.wait_for_line(LONG, |line| line.contains(" end ")).context("no end")?;
+    ensure!(end.contains(&format!("({name}; gone)")), "{end}");
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! `sgctl events`: the stream of allows, drops and ends.
 
 use std::io::{self, BufWriter, StdoutLock, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::bail;
 use clap::ValueEnum;
 use ipnet::IpNet;
 use sg_common::abi::EventKind;
@@ -11,7 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Format, Global, output, traffic};
+use super::{Exit, Format, Global, attached, output, traffic};
 use crate::events::{Filter, Names, Record, WallClock, trace_line};
 use crate::kernel::live::Live;
 use crate::kernel::stream::{self, EventStream, StreamTotals};
@@ -21,8 +20,8 @@ use crate::kernel::{Paths, read, require_root};
 /// Show what was allowed and dropped
 ///
 /// First packets of allowed flows, dropped packets, and the ends of flows with their totals. Without -f,
-/// what is buffered since the last reader, which is then gone. One reader at a time. Drops beyond the
-/// budget of `attach --drop-events` are not in the stream; `status` counts them all.
+/// what is buffered since the last reader, which is then gone; -f begins with that. One reader at a time.
+/// Drops beyond the budget of `attach --drop-events` are not in the stream; `status` counts them all.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -92,16 +91,14 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     super::follow_addresses(&paths);
     let live = Live::require(&paths)?;
     if let Some(name) = &arguments.interface {
-        let attached: Vec<_> = live.tables.interfaces.values().map(|it| it.name.as_str()).collect();
-        if !attached.contains(&name.as_str()) {
-            bail!("no interface {name:?} is attached (there are: {})", attached.join(", "));
-        }
+        attached::slot(&live.tables, name)?;
     }
     let mut ring = EventStream::open(&paths)?;
     let before = stream::totals(&paths)?;
     let mut printer = Printer {
         paths: &paths,
-        names: Names::of(&live.tables),
+        names: live.names(),
+        names_version: read::names_version(&paths),
         clock: WallClock::now(read::monotonic()),
         filter: filter(arguments),
         format: global.output,
@@ -167,6 +164,7 @@ const BATCH: usize = 4096;
 struct Printer<'p> {
     paths: &'p Paths,
     names: Names,
+    names_version: Option<u64>,
     clock: WallClock,
     filter: Filter,
     format: Format,
@@ -203,8 +201,16 @@ impl Printer<'_> {
 
     /// The policy may have changed since the names were read.
     fn relearn(&mut self) {
+        self.names_version = read::names_version(self.paths);
         if let Ok(Some(live)) = Live::read(self.paths) {
-            self.names.learn(&live.tables);
+            self.names.learn(live.names());
+        }
+    }
+
+    /// Rules may have gone since, whose numbers are known.
+    fn follow_policy(&mut self) {
+        if read::names_version(self.paths) != self.names_version {
+            self.relearn();
         }
     }
 
@@ -235,7 +241,7 @@ impl Printer<'_> {
     }
 }
 
-/// How often to look whether anybody still reads, and whether anything is still attached.
+/// How often to look whether anybody still reads, whether anything is still attached, and by which rules.
 const WATCH: Duration = Duration::from_secs(1);
 /// Traces are many and need no hurry.
 const TRACE: Duration = Duration::from_millis(50);
@@ -244,6 +250,7 @@ async fn follow(ring: EventStream, printer: &mut Printer<'_>) -> anyhow::Result<
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut tick = tokio::time::interval(if printer.traces.is_empty() { WATCH } else { TRACE });
+    let mut policy = Instant::now();
     // SAFETY: the ring owns its descriptor, which stays open and the same until the ring is dropped.
     let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
     let mut ring = ring.map_err(io::Error::from)?;
@@ -258,6 +265,10 @@ async fn follow(ring: EventStream, printer: &mut Printer<'_>) -> anyhow::Result<
                 if !printer.paths.maps().exists() {
                     log::warn!("everything was detached");
                     return Ok(());
+                }
+                if policy.elapsed() >= WATCH {
+                    policy = Instant::now();
+                    printer.follow_policy();
                 }
                 printer.print_some(ring.get_mut())?
             }

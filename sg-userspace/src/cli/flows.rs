@@ -10,7 +10,7 @@ use serde::Serialize;
 use sg_common::abi::FlowState;
 
 use super::table::Table;
-use super::{Exit, Format, Global, output, traffic};
+use super::{Exit, Format, Global, attached, output, traffic};
 use crate::events::{BothWays, End, Names, protocol_name};
 use crate::kernel::live::Live;
 use crate::kernel::read::{self, FlowRecord};
@@ -86,11 +86,10 @@ struct Listed {
     adopted: bool,
     /// AWS would leave it untracked: it ends as soon as its rule goes.
     untracked: bool,
-    /// The rule that let it in, in words; null where the policy no longer has it, or never had.
+    /// The rule that let it in, in words; null where none did, or it went too long ago.
     rule: Option<String>,
-    /// Whether a rule let it in at all.
-    #[serde(skip)]
-    is_ruled: bool,
+    /// Whether that rule is no longer in force.
+    rule_gone: bool,
     /// Packets so far.
     packets: BothWays<u32>,
     /// Bytes so far.
@@ -104,14 +103,14 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     let paths = Paths::from_environment();
     super::follow_addresses(&paths);
     let live = Live::require(&paths)?;
-    let names = Names::of(&live.tables);
+    let names = live.names();
     let wanted = match &arguments.verb {
         Some(Verb::List(wanted)) => wanted,
         Some(Verb::Flush(arguments)) => return flush::run(arguments, &paths, &live, global),
         None => &arguments.wanted,
     };
     if let Some(name) = &wanted.interface {
-        selection::slot(&live.tables, name)?;
+        attached::slot(&live.tables, name)?;
     }
     let flows = read::flows(&paths)?;
     let listed: Vec<_> = flows.iter().map(|flow| Listed::new(flow, &names)).collect();
@@ -154,7 +153,7 @@ impl Listed {
             established: flow.established,
             adopted: flow.adopted,
             untracked: flow.untracked,
-            is_ruled: flow.rule != 0,
+            rule_gone: names.is_gone(flow.rule),
             rule: names.rule(flow.rule).map(str::to_owned),
             packets: flow.packets.into(),
             bytes: flow.bytes.into(),
@@ -179,9 +178,12 @@ impl Listed {
             self.state_text(),
             both([self.packets.ingress, self.packets.egress].map(|number| number.to_string())),
             format!("{} s", self.expires_in),
-            self.rule.clone().unwrap_or_else(|| {
-                if self.is_ruled { "(a rule that has gone)" } else { "(no rule)" }.to_owned()
-            }),
+            match (&self.rule, self.rule_gone) {
+                (Some(rule), false) => rule.clone(),
+                (Some(rule), true) => format!("{rule}; gone"),
+                (None, true) => "(a rule that has gone)".to_owned(),
+                (None, false) => "(no rule)".to_owned(),
+            },
         ]
     }
 
@@ -227,11 +229,18 @@ mod tests {
         let row = flow().row();
         assert_eq!(row[2..5], ["10.0.0.2:22", "<-", "10.0.0.9:40000"]);
         assert_eq!(row[6..], ["2/1", "30 s", "(a rule that has gone)"]);
+        let rule = Some("group web ingress all from ::/0".to_owned());
+        let named = Listed { rule, ..flow() };
+        assert_eq!(named.row()[8], "group web ingress all from ::/0; gone");
+        assert_eq!(
+            Listed { rule_gone: false, ..named }.row()[8],
+            "group web ingress all from ::/0"
+        );
     }
 
     #[test]
     fn a_row_says_what_was_adopted() {
-        let adopted = Listed { adopted: true, is_ruled: false, ..flow() }.row();
+        let adopted = Listed { adopted: true, rule_gone: false, ..flow() }.row();
         assert_eq!((&*adopted[5], &*adopted[8]), ("established (adopted)", "(no rule)"));
         assert_eq!(Listed { adopted: true, state: "adopted", ..flow() }.row()[5], "adopted");
     }

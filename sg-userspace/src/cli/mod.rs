@@ -6,6 +6,7 @@
 mod adoption;
 mod apply;
 mod attach;
+mod attached;
 mod completions;
 mod confirm;
 mod detach;

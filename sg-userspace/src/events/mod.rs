@@ -4,7 +4,7 @@ mod clock;
 mod filter;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
@@ -12,7 +12,7 @@ use sg_common::abi::{Event, EventKind};
 use sg_common::wire::ip;
 use sg_common::{Direction, Reason};
 
-use crate::compile::TableSpec;
+use crate::compile::{RuleInfo, TableSpec};
 
 pub use clock::WallClock;
 pub use filter::Filter;
@@ -23,6 +23,8 @@ pub use text::{End, trace_line};
 pub struct Names {
     interfaces: BTreeMap<u16, String>,
     rules: BTreeMap<u32, String>,
+    /// Those of them that are no longer in force.
+    gone: BTreeSet<u32>,
 }
 
 impl Names {
@@ -31,7 +33,19 @@ impl Names {
     pub fn of(spec: &TableSpec) -> Self {
         let interfaces = spec.interfaces.iter().map(|(&slot, one)| (slot, one.name.clone()));
         let rules = spec.rules.iter().map(|(&number, rule)| (number, rule.to_string()));
-        Self { interfaces: interfaces.collect(), rules: rules.collect() }
+        Self { interfaces: interfaces.collect(), rules: rules.collect(), gone: BTreeSet::new() }
+    }
+
+    /// With rules that went before, by the numbers that they had.
+    #[must_use]
+    pub fn with_gone<'g>(mut self, gone: impl Iterator<Item = (u32, &'g RuleInfo)>) -> Self {
+        for (number, rule) in
+            gone.filter(|&(number, _)| !self.rules.contains_key(&number)).collect::<Vec<_>>()
+        {
+            self.rules.insert(number, rule.to_string());
+            self.gone.insert(number);
+        }
+        self
     }
 
     /// Whether every number of a record is known; a younger policy may know more.
@@ -42,8 +56,11 @@ impl Names {
     }
 
     /// Takes names over, and keeps those that the new policy has forgotten: records outlive them.
-    pub fn learn(&mut self, spec: &TableSpec) {
-        let Self { interfaces, rules } = Self::of(spec);
+    pub fn learn(&mut self, newer: Self) {
+        let Self { interfaces, rules, gone } = newer;
+        self.gone =
+            self.rules.keys().filter(|number| !rules.contains_key(number)).copied().collect();
+        self.gone.extend(gone);
         self.interfaces.extend(interfaces);
         self.rules.extend(rules);
     }
@@ -52,6 +69,12 @@ impl Names {
     #[must_use]
     pub fn rule(&self, number: u32) -> Option<&str> {
         self.rules.get(&number).map(String::as_str)
+    }
+
+    /// Whether a rule is no longer in force: it went, or nobody knows it any more.
+    #[must_use]
+    pub fn is_gone(&self, number: u32) -> bool {
+        number != 0 && (self.gone.contains(&number) || !self.rules.contains_key(&number))
     }
 
     /// The interface in a slot.
@@ -91,6 +114,8 @@ pub struct Record {
     pub reason: &'static str,
     /// The rule in words, where one decided.
     pub rule: Option<String>,
+    /// Whether that rule is no longer in force.
+    pub rule_gone: bool,
     /// Length of the packet in bytes; null for `end`.
     pub length: Option<u32>,
     /// Packets of the flow; `end` only.
@@ -156,6 +181,7 @@ impl Record {
             icmp_code: is_icmp.then_some(event.icmp_code),
             reason: reason.name(),
             rule: rule(event.rule, names),
+            rule_gone: names.is_gone(event.rule),
             length: (!is_end).then_some(event.length),
             packets: is_end.then(|| event.packets.into()),
             bytes: is_end.then(|| event.bytes.into()),

@@ -9,7 +9,11 @@ const CLOCK: WallClock = WallClock::at(0, 0);
 
 fn names() -> Names {
     let rule = "group web ingress tcp/80 from 0.0.0.0/0";
-    Names { interfaces: [(3, "web".to_owned())].into(), rules: [(7, rule.to_owned())].into() }
+    Names {
+        interfaces: [(3, "web".to_owned())].into(),
+        rules: [(7, rule.to_owned())].into(),
+        gone: [].into(),
+    }
 }
 
 fn word(octets: [u8; 4]) -> u32 {
@@ -110,6 +114,7 @@ fn json_keys_are_stable() {
         "icmp_code": null,
         "reason": "flow",
         "rule": "group web ingress tcp/80 from 0.0.0.0/0",
+        "rule_gone": false,
         "length": null,
         "packets": {"ingress": 5, "egress": 4},
         "bytes": {"ingress": 700, "egress": 4000},
@@ -130,6 +135,33 @@ fn what_this_version_does_not_know_is_no_record() {
 }
 
 #[test]
+fn a_rule_that_has_gone_is_named_and_marked() {
+    let allow = Event { rule: 7, ..event(EventKind::Allow, Reason::Rule, Direction::Ingress) };
+    let mut names = names();
+    let told = |names: &Names, rule| {
+        let record = Record::new(&Event { rule, ..allow }, names, &CLOCK).expect("a known event");
+        let (_, rule) = record
+            .to_string()
+            .split_once(":22 ")
+            .map(|(a, b)| (a.len(), b.to_owned()))
+            .expect("a line");
+        (record.rule_gone, rule)
+    };
+    let web = "group web ingress tcp/80 from 0.0.0.0/0";
+    assert_eq!(told(&names, 7), (false, format!("({web}) 60 B")));
+    assert_eq!(told(&names, 9), (true, "(rule 9; gone) 60 B".to_owned()));
+    // Another rule comes for it; its name is kept.
+    names.learn(Names { rules: [(9, "another".to_owned())].into(), ..Names::default() });
+    assert_eq!(told(&names, 7), (true, format!("({web}; gone) 60 B")));
+    assert_eq!(told(&names, 9), (false, "(another) 60 B".to_owned()));
+    // And comes back.
+    names.learn(self::names());
+    assert!(!told(&names, 7).0);
+    assert!(told(&names, 9).0);
+    assert!(!names.is_gone(0), "no rule is none that went");
+}
+
+#[test]
 fn names_are_learnt_when_a_number_is_unknown() {
     let known = event(EventKind::Drop, Reason::NoRule, Direction::Ingress);
     assert!(names().know(&known));
@@ -137,7 +169,7 @@ fn names_are_learnt_when_a_number_is_unknown() {
     assert!(!names().know(&Event { rule: 8, ..known }));
     assert!(!names().know(&Event { slot: 4, ..known }));
     let unknown = Event { rule: 8, ..event(EventKind::Allow, Reason::Rule, Direction::Ingress) };
-    assert!(record(&unknown).to_string().ends_with("(rule 8) 60 B"));
+    assert!(record(&unknown).to_string().ends_with("(rule 8; gone) 60 B"));
 }
 
 #[test]

@@ -45,6 +45,7 @@ impl Record {
 
     fn rule_or_reason(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match &self.rule {
+            Some(rule) if self.rule_gone => write!(formatter, "({rule}; gone)"),
             Some(rule) => write!(formatter, "({rule})"),
             None => formatter.write_str(self.reason),
         }

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::adopt::Adoption;
 use super::commit::Slots;
+use super::gone::GoneRules;
 use super::hooks::Attached;
 use super::{Device, Instance, KernelError, Paths, Sizes, journal, maps, transaction};
 use crate::compile::TableSpec;
+use crate::events::Names;
 use crate::history::Past;
 
 /// How often a reader, who has no lock, looks for a state whose files may just be written anew.
@@ -91,6 +93,9 @@ pub struct Live {
     pub sizes: Sizes,
     /// The attached devices.
     pub devices: Vec<AttachedDevice>,
+    /// Rules that went lately.
+    #[serde(default)]
+    pub gone: GoneRules,
     /// Number of the policy in the history.
     pub number: u64,
     /// The policy waits for a confirmation.
@@ -192,6 +197,12 @@ impl Live {
     pub(super) fn write(&self, paths: &Paths, generation: u64) -> Result<(), KernelError> {
         journal::write(paths, self, generation)?;
         journal::forget_others(paths, Some(generation))
+    }
+
+    /// What the numbers in events and flows stand for.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        Names::of(&self.tables).with_gone(self.gone.iter())
     }
 
     /// The attached device of this name in this namespace.

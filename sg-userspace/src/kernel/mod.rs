@@ -18,6 +18,7 @@ mod ears;
 mod exchange;
 mod fit;
 pub mod flush;
+mod gone;
 mod hits;
 mod hook;
 mod hooks;

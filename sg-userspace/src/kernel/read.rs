@@ -231,6 +231,13 @@ fn state_name(flow: &Flow) -> &'static str {
     }
 }
 
+/// Which state's names are in force: another one may have other rules.
+#[must_use]
+pub fn names_version(paths: &Paths) -> Option<u64> {
+    let generation = maps::generation(&paths.maps()).ok()?;
+    super::journal::base(paths, generation)
+}
+
 /// The clock that flows and events use.
 #[must_use]
 pub fn monotonic() -> u64 {

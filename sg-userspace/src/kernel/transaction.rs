@@ -342,9 +342,10 @@ pub(super) fn commit(
     paths: &Paths,
     live: &mut Live,
     planned: Planned,
-    after: Live,
+    mut after: Live,
 ) -> Result<bool, KernelError> {
     let before = maps::generation(&paths.maps())?;
+    after.gone = live.gone.after(&live.tables, &after.tables);
     match try_commit(paths, planned, after.clone()) {
         Ok(after) => {
             *live = after;

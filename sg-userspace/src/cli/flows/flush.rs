@@ -5,7 +5,6 @@ use serde::Serialize;
 use super::super::{Exit, Format, Global, output, traffic};
 use super::Listed;
 use super::selection::{PeerArgument, Selection};
-use crate::events::Names;
 use crate::kernel::live::Live;
 use crate::kernel::{Paths, flush};
 
@@ -69,7 +68,7 @@ pub(super) fn run(
         selection.peer(&live.tables, &policy, peer)?;
     }
     let gone = flush::flows(paths, |flow| selection.fits(&live.tables, flow))?;
-    let names = Names::of(&live.tables);
+    let names = live.names();
     let flows: Vec<_> = gone.iter().map(|flow| Listed::new(flow, &names)).collect();
     match global.output {
         Format::Json => output::print_json(&Flushed { forgotten: flows.len(), flows })?,

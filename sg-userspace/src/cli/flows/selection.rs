@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use anyhow::bail;
 use ipnet::IpNet;
 
-use super::super::traffic;
+use super::super::{attached, traffic};
 use crate::compile::{AddressSpec, IpAddress, TableSpec};
 use crate::kernel::read::FlowRecord;
-use crate::policy::Policy;
 use crate::policy::model::{Interface, Vpc};
+use crate::policy::{Policy, did_you_mean};
 
 /// What `--peer` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Selection {
 
     /// Only flows of this interface.
     pub(super) fn interface(&mut self, tables: &TableSpec, name: &str) -> anyhow::Result<()> {
-        self.only(BTreeSet::from([slot(tables, name)?]));
+        self.only(BTreeSet::from([attached::slot(tables, name)?]));
         Ok(())
     }
 
@@ -99,11 +99,13 @@ impl Selection {
             PeerArgument::Group(name) => members(tables, policy, name)?,
             PeerArgument::Name(name) if named(policy, name, lists_of).is_empty() => {
                 if named(policy, name, groups_of).is_empty() {
-                    bail!(
-                        "no prefix list and no group is called {name:?} (prefix lists: {}; groups: {})",
-                        all(policy, lists_of),
-                        all(policy, groups_of)
-                    );
+                    let both = |vpc| lists_of(vpc).into_iter().chain(groups_of(vpc));
+                    let near = did_you_mean(name, policy.vpcs.iter().flat_map(both));
+                    let hint = near.unwrap_or_else(|| {
+                        let [lists, groups] = [lists_of, groups_of].map(|of| all(policy, of));
+                        format!("prefix lists: {lists}; groups: {groups}")
+                    });
+                    bail!("no prefix list and no group is called {name:?} ({hint})");
                 }
                 members(tables, policy, name)?
             }
@@ -135,15 +137,6 @@ impl Selection {
             && self.port.is_none_or(|port| flow.has_ports() && ports.contains(&port))
             && self.protocol.is_none_or(|protocol| protocol == flow.protocol)
     }
-}
-
-/// The slot of an interface that is attached.
-pub(super) fn slot(tables: &TableSpec, name: &str) -> anyhow::Result<u16> {
-    let Some(slot) = tables.slot(name) else {
-        let names: Vec<_> = tables.interfaces.values().map(|one| one.name.as_str()).collect();
-        bail!("no interface {name:?} is attached (there are: {})", names.join(", "));
-    };
-    Ok(slot)
 }
 
 /// The addresses of a group's members, as far as they are known here.
@@ -195,7 +188,11 @@ fn find<'p>(
 ) -> anyhow::Result<(&'p Vpc, String)> {
     match named(policy, name, of)[..] {
         [(vpc, one)] => Ok((vpc, one.to_owned())),
-        [] => bail!("no {kind} is called {name:?} (there are: {})", all(policy, of)),
+        [] => {
+            let near = did_you_mean(name, policy.vpcs.iter().flat_map(of));
+            let hint = near.unwrap_or_else(|| format!("there are: {}", all(policy, of)));
+            bail!("no {kind} is called {name:?} ({hint})")
+        }
         [(vpc, one), ..] => {
             bail!("several VPCs have a {kind} {name:?}; say which, as in {}/{one}", vpc.name)
         }
@@ -314,6 +311,9 @@ vpcs:
         let name = |name: &str| PeerArgument::Name(name.to_owned());
         for (error, part) in [
             (it.interface(&tables, "nope"), "there are: web-1, lb-1, web-2"),
+            (it.interface(&tables, "lb1"), "did you mean `lb-1`?"),
+            (it.group(&tables, &policy, "wbe"), "did you mean `web`?"),
+            (it.peer(&tables, &policy, &name("ofice")), "did you mean `office`?"),
             (it.group(&tables, &policy, "nope"), "there are: default, lb, web"),
             (it.group(&tables, &policy, "web"), "prod/web"),
             (it.peer(&tables, &policy, &name("nope")), "prefix lists: office"),
