@@ -89,6 +89,8 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     require_root("read the event ring")?;
     let paths = Paths::from_environment();
     super::follow_addresses(&paths);
+    // Before the names: what changes in between is learnt later.
+    let names_version = read::names_version(&paths);
     let live = Live::require(&paths)?;
     if let Some(name) = &arguments.interface {
         attached::slot(&live.tables, name)?;
@@ -98,7 +100,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     let mut printer = Printer {
         paths: &paths,
         names: live.names(),
-        names_version: read::names_version(&paths),
+        names_version,
         clock: WallClock::now(read::monotonic()),
         filter: filter(arguments),
         format: global.output,
@@ -187,7 +189,7 @@ impl Printer<'_> {
                 break;
             };
             if !self.names.know(&event) {
-                self.relearn();
+                self.follow_policy();
             }
             let record = Record::new(&event, &self.names, &self.clock);
             if let Some(record) = record.filter(|record| self.filter.fits(record)) {
@@ -199,18 +201,15 @@ impl Printer<'_> {
         Ok(progress)
     }
 
-    /// The policy may have changed since the names were read.
-    fn relearn(&mut self) {
-        self.names_version = read::names_version(self.paths);
+    /// Learns the names anew where the policy may have changed since: rules came, or went whose numbers are known.
+    fn follow_policy(&mut self) {
+        let version = read::names_version(self.paths);
+        if version == self.names_version {
+            return;
+        }
+        self.names_version = version;
         if let Ok(Some(live)) = Live::read(self.paths) {
             self.names.learn(live.names());
-        }
-    }
-
-    /// Rules may have gone since, whose numbers are known.
-    fn follow_policy(&mut self) {
-        if read::names_version(self.paths) != self.names_version {
-            self.relearn();
         }
     }
 
