@@ -47,7 +47,7 @@ pub(super) struct Arguments {
     /// The interface of the file that DEVICE is, where the file does not say
     #[arg(short, long, value_name = "NAME", requires = "device")]
     interface: Option<String>,
-    /// Which end of the device is protected, where the file says otherwise
+    /// Which end of the device is protected: of one that the policy does not name, or against what it looks like
     #[arg(long, value_enum)]
     side: Option<SideArgument>,
     /// Where a host's ingress is judged

@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use super::edit::{self, Change, InForce, Where};
 use super::table::Table;
-use super::{Exit, Format, Global, output};
+use super::{Exit, Format, Global, output, status};
 use crate::kernel::Device;
 use crate::policy::edit::{Edit, Kind, find, find_interface};
-use crate::policy::model::{Interface, Side, Vpc};
+use crate::policy::model::{Interface, Vpc};
 use crate::policy::{Code, Fragment};
 
 /// List, show, add, remove and regroup interfaces of the policy in force
@@ -275,6 +275,8 @@ fn row<'p>(in_force: &'p InForce, vpc: &'p Vpc, one: &'p Interface) -> Row<'p> {
         .mac
         .map(|[a, b, c, d, e, f]| format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"));
     let attached = in_force.live.devices.iter().filter(|device| device.interface == one.name);
+    // What counts, whatever the policy says of devices that are not attached.
+    let side = attached.clone().next().map_or(one.side.name(), status::side_name);
     let auto = one.auto_addresses.then(|| "auto".to_owned());
     Row {
         vpc: &vpc.name,
@@ -282,10 +284,7 @@ fn row<'p>(in_force: &'p InForce, vpc: &'p Vpc, one: &'p Interface) -> Row<'p> {
         addresses: auto.into_iter().chain(one.addresses.iter().map(address)).collect(),
         groups: one.groups.iter().map(|&group| vpc.groups[group].name.as_str()).collect(),
         devices: &one.devices,
-        side: match one.side {
-            Side::Host => "host",
-            Side::Workload => "workload",
-        },
+        side,
         source_dest_check: one.source_dest_check,
         mac,
         attached: attached.map(|device| device.device.as_str()).collect(),

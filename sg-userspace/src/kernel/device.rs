@@ -98,6 +98,12 @@ impl Device {
             .collect())
     }
 
+    /// Whether it is a veth or a tap, of which the machine that has it is one end.
+    #[must_use]
+    pub fn is_a_pair_or_tap(&self) -> bool {
+        matches!(self.driver.as_deref(), Some("veth" | "tun"))
+    }
+
     /// Whether XDP in the driver pays here: on physical NICs, but not where it would cost the batching
     /// (GRO, GSO) that carries bulk TCP.
     #[must_use]

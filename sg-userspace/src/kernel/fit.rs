@@ -4,9 +4,9 @@ use super::hooks::{Hook, TcMode, Wanted, XdpMode};
 use super::live::{AttachedDevice, Live};
 use super::refit::here;
 use super::session::{AttachRequest, Target};
+use super::side::{settled, side_of};
 use super::sight::look;
 use super::{Device, KernelError, Paths};
-use crate::policy::model::Side;
 
 /// One device of a request.
 pub(super) struct Fit<'r> {
@@ -32,7 +32,7 @@ pub(super) fn fits<'r>(
             .position(|sight| here(sight).is_some_and(|place| place.index == device.index));
         let target = match entry {
             Some(at) => as_attached(target, device, &attached[at], request.hooks)?,
-            None => target.clone(),
+            None => settled(request.policy, target, device)?,
         };
         Ok(Fit { target, device, entry })
     };
@@ -56,7 +56,7 @@ fn as_attached(
         return Err(refused(words(&attached.interface), words(&target.interface)));
     }
     let is_workload = attached.instance.workload;
-    let side = if is_workload { Side::Workload } else { Side::Host };
+    let side = side_of(is_workload);
     if target.side.is_some_and(|wanted| wanted != side) {
         let words = |workload| format!("on side {}", if workload { "workload" } else { "host" });
         return Err(refused(words(is_workload), words(!is_workload)));

@@ -44,6 +44,7 @@ mod request;
 pub mod run;
 pub mod serve;
 pub mod session;
+mod side;
 pub mod sight;
 mod sock_diag;
 pub mod stream;

@@ -2,10 +2,11 @@
 
 use super::commit::Planned;
 use super::live::{AttachedDevice, Live};
+use super::side::{refuse_turned, side_of};
 use super::{KernelError, addresses};
 use crate::compile::{Surroundings, TableSpec, compile};
 use crate::policy::Policy;
-use crate::policy::model::{Interface, Side};
+use crate::policy::model::Interface;
 
 /// Compiles a policy for the attached devices: their interfaces, on the sides that they are attached as, with
 /// the numbers that are in force.
@@ -41,6 +42,7 @@ pub(super) fn tables_with(
     surroundings: &Surroundings,
 ) -> Result<TableSpec, KernelError> {
     refuse_misfits(live, policy)?;
+    refuse_turned(live, policy)?;
     let policy = as_attached(live, policy);
     let mut tables = compile(&policy, surroundings, Some(&live.tables))?;
     tables.share_flows(live.sizes.flows);
@@ -71,7 +73,7 @@ pub(super) fn as_attached(live: &Live, policy: &Policy) -> Policy {
     let mut policy = policy.clone();
     for interface in policy.vpcs.iter_mut().flat_map(|vpc| &mut vpc.interfaces) {
         if let Some(attached) = attached_as(live, interface) {
-            interface.side = if attached.instance.workload { Side::Workload } else { Side::Host };
+            interface.side = side_of(attached.instance.workload);
         }
     }
     policy

@@ -222,6 +222,17 @@ pub enum Side {
     Workload,
 }
 
+impl Side {
+    /// As policy files and the command line write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Workload => "workload",
+        }
+    }
+}
+
 /// A protected network interface, or a member that lives elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {

@@ -141,13 +141,13 @@ impl<'b> Attachment<'b> {
     /// `side` takes the place of what the policy says.
     pub(crate) fn new(bench: &'b Bench, case: &Case, side: Option<Side>) -> Result<Self> {
         ensure!(case.interfaces.len() <= PORTS, "the bench has {PORTS} devices");
+        let side =
+            |interface: &Interface| side.unwrap_or(case.spec.interfaces[&interface.slot].side);
         let target = |(port, interface): (usize, &Interface)| Target {
             device: format!("eth{port}"),
             interface: interface.name.clone(),
-            side,
+            side: Some(side(interface)),
         };
-        let side =
-            |interface: &Interface| side.unwrap_or(case.spec.interfaces[&interface.slot].side);
         let request = AttachRequest {
             policy: &case.policy,
             source: Source { path: case.file.clone(), text: case.policy_text.clone() },
