@@ -1,6 +1,6 @@
 //! Files that outlive a crash, and directories that only root reads.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -20,4 +20,26 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Puts the names of a directory on the disk: what was made, renamed and removed.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Allocates a file of this size: writing into it needs no more room.
+pub(crate) fn reserve(path: &Path, size: u64) -> io::Result<()> {
+    use nix::fcntl::{FallocateFlags, fallocate};
+    let file = File::create(path)?;
+    let length = i64::try_from(size).map_err(io::Error::other)?;
+    let allocated = fallocate(&file, FallocateFlags::empty(), 0, length);
+    allocated.map_err(io::Error::from).and_then(|()| file.sync_all())
+}
+
+/// As [`write_synced`], into room that is there: nothing is given back before everything is written.
+pub(crate) fn overwrite_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()
+}
+
+/// Whether an error says that there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

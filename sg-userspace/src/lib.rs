@@ -20,6 +20,7 @@ pub mod export;
 mod files;
 #[cfg(feature = "kernel")]
 pub mod history;
+pub mod moment;
 pub mod plan;
 #[cfg(feature = "kernel")]
 pub mod replay;

@@ -8,7 +8,7 @@ use sg_userspace::history::{Content, Entry, History, Past};
 use sg_userspace::policy::edit::Edit;
 
 fn past(text: &str) -> Past {
-    Past { path: "policy.yaml".to_owned(), text: text.to_owned() }
+    Past { path: "policy.yaml".to_owned(), text: text.to_owned(), edits: 0 }
 }
 
 fn policy(groups: &[&str]) -> String {
@@ -69,4 +69,40 @@ fn half_a_line_is_not_written_on() {
     let again = History::open(state.path(), Some(2)).expect("not damaged");
     let text = again.policy(2).expect("kept").text;
     assert!(text.contains("two"), "{text}");
+}
+
+#[test]
+fn what_never_came_into_force_goes_while_that_is_known() {
+    let state = tempfile::tempdir().expect("a directory");
+    append(state.path(), 0, whole(1, &policy(&["web"])));
+    append(state.path(), 1, edit(2, "two"));
+    // Two that were killed: an edit, and a whole policy behind it.
+    append(state.path(), 2, edit(3, "never"));
+    append(state.path(), 3, whole(4, &policy(&["never"])));
+    assert!(History::holds(state.path(), 4).expect("readable"));
+    History::open(state.path(), Some(2)).and_then(|mut it| it.forget_strays()).expect("removed");
+    let numbers: Vec<_> = History::open(state.path(), None)
+        .expect("readable")
+        .entries()
+        .map(|entry| entry.number)
+        .collect();
+    assert_eq!(numbers, [1, 2]);
+    for (number, is_kept) in [(1, true), (2, true), (3, false), (4, false)] {
+        assert_eq!(History::holds(state.path(), number).expect("readable"), is_kept, "{number}");
+    }
+}
+
+#[test]
+fn edits_are_counted_from_the_file_on() {
+    let state = tempfile::tempdir().expect("a directory");
+    append(state.path(), 0, whole(1, &policy(&["web"])));
+    append(state.path(), 1, edit(2, "two"));
+    let edited = History::open(state.path(), Some(2)).and_then(|it| it.policy(2)).expect("kept");
+    assert_eq!(edited.edits, 1);
+    // A whole policy that edits have made of the file.
+    append(state.path(), 2, entry(3, Past { edits: 7, ..edited }.into()));
+    append(state.path(), 3, edit(4, "four"));
+    let history = History::open(state.path(), Some(4)).expect("readable");
+    let counts = [1, 2, 3, 4].map(|number| history.policy(number).expect("kept").edits);
+    assert_eq!(counts, [0, 1, 7, 8]);
 }

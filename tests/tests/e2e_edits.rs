@@ -289,6 +289,8 @@ fn a_rule_with_a_timeout_goes_by_itself() -> Result<()> {
     }
     reaches(&scenario, Tcp(22), TimedOut)?;
     reaches(&scenario, Tcp(80), Connected)?;
+    let told = yes(sgctl, &["history", "3"])?;
+    ensure!(told.contains("group web: tcp 22 ingress, sgr-"), "{told}");
     // It is gone from the policy too, and may come again.
     yes(sgctl, &authorize)?;
     reaches(&scenario, Tcp(22), Connected)

@@ -34,12 +34,23 @@ impl Mounted {
 
     /// A disk without room.
     fn full(path: std::path::PathBuf) -> Result<Self> {
-        let options = Some("size=64k,mode=700");
-        mount(Some("none"), &path, Some("tmpfs"), MsFlags::empty(), options)?;
-        let mounted = Self(path);
-        let filled = fs::write(mounted.0.join("filling"), vec![0; 1 << 20]);
-        ensure!(filled.is_err(), "there is room");
+        let mounted = Self::small(path, "64k")?;
+        mounted.fill()?;
         Ok(mounted)
+    }
+
+    /// A disk of this size.
+    fn small(path: std::path::PathBuf, size: &str) -> Result<Self> {
+        let options = format!("size={size},mode=700");
+        let options = Some(options.as_str());
+        mount(Some("none"), &path, Some("tmpfs"), MsFlags::empty(), options)?;
+        Ok(Self(path))
+    }
+
+    fn fill(&self) -> Result<()> {
+        let filled = fs::write(self.0.join("filling"), vec![0; 8 << 20]);
+        ensure!(filled.is_err(), "there is room");
+        Ok(())
     }
 }
 
@@ -99,6 +110,62 @@ fn an_unconfirmed_policy_goes_though_the_disk_is_full() -> Result<()> {
     wait_until(LONG, || {
         Ok(sgctl.run(["rule", "list", "web"])?.ok()?.stdout.contains("everybody reads"))
     })?;
+    Ok(())
+}
+
+/// The state of what comes back is as large as that of what goes, and there is no room for another.
+#[test]
+fn an_unconfirmed_policy_goes_though_there_is_no_room_for_its_state() -> Result<()> {
+    let net = Net::pair()?;
+    let sgctl = Sgctl::new(net.wire())?;
+    let run = sgctl.paths().run;
+    fs::create_dir(&run)?;
+    let disk = Mounted::small(run, "4m")?;
+    let path = sgctl.policy("policy.yaml", ONE)?;
+    sgctl.run(["attach".as_ref(), "--policy".as_ref(), path.as_os_str()])?.ok()?;
+    sgctl.with_file("apply", &ONE.replace(HTTP, SSH), &["--confirm-within", "3s"])?.ok()?;
+    disk.fill()?;
+    let listed = || Ok::<_, anyhow::Error>(sgctl.run(["rule", "list", "web"])?.ok()?.stdout);
+    ensure!(!listed()?.contains("everybody reads"), "it is back already");
+    wait_until(LONG, || Ok(listed()?.contains("everybody reads")))?;
+    let late = sgctl.run(["confirm"])?;
+    ensure!(late.stderr.contains("policy 1 is in force again, as entry 3"), "{late:?}");
+    // Whoever makes room goes on as ever.
+    fs::remove_file(disk.0.join("filling"))?;
+    sgctl.with_file("apply", &ONE.replace(HTTP, SSH), &["--confirm-within", "1h"])?.ok()?;
+    sgctl.run(["confirm"])?.ok()?;
+    let left = fs::read_dir(&disk.0)?.flatten().map(|entry| entry.file_name());
+    ensure!(left.into_iter().all(|name| name != "way-back"), "room is kept for nothing");
+    // And where there is no room for the way back, there is none forward.
+    disk.fill()?;
+    let refused = sgctl.with_file("apply", ONE, &["--confirm-within", "1h"])?;
+    ensure!(
+        refused.code == Some(1) && refused.stderr.contains("nothing has changed"),
+        "{refused:?}"
+    );
+    fs::remove_file(disk.0.join("filling"))?;
+    assert_eq!(number(&sgctl)?, 4);
+    sgctl.run(["detach", "--all"])?.ok()?;
+    Ok(())
+}
+
+/// A deadline counts what the machine sleeps, so whoever keeps it must as well. Nothing here can suspend a machine; the
+/// kernel tells which clock is waited for.
+#[test]
+fn the_keeper_waits_by_the_clock_of_its_deadlines() -> Result<()> {
+    /// `linux/time.h`
+    const CLOCK_BOOTTIME: &str = "clockid: 7";
+    let net = Net::pair()?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let sgctl = scenario.controller("server");
+    sgctl.with_file("apply", &ONE.replace(HTTP, SSH), &["--confirm-within", "1h"])?.ok()?;
+    let folder = format!("/proc/{}/fdinfo", keeper(sgctl)?);
+    wait_until(LONG, || {
+        let files = fs::read_dir(&folder)?.flatten();
+        let mut texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+        Ok(texts.any(|text| text.contains(CLOCK_BOOTTIME) && !text.contains("it_value: (0, 0)")))
+    })?;
+    sgctl.run(["confirm"])?.ok()?;
     Ok(())
 }
 

@@ -77,7 +77,9 @@ fn apply_opens_and_closes_and_rollback_undoes() -> Result<()> {
         for words in ["ssh for a day", "-          - {type: http", "+          - {type: ssh"] {
             ensure!(told.contains(words), "{words:?} is not in {told}");
         }
-        sgctl.run(["rollback"])?.ok()?;
+        let told = sgctl.run(["rollback"])?.ok()?.stdout;
+        let words = ["policy 1 of 2", "(sgctl attach --policy ", "is in force again, as entry 3"];
+        ensure!(words.iter().all(|words| told.contains(words)), "{told}");
         scenario.expect(&http)?;
         sgctl.run(["rollback", "2"])?.ok()?;
         scenario.expect(&ssh)?;
@@ -174,6 +176,12 @@ fn an_unconfirmed_policy_goes_though_its_session_is_gone() -> Result<()> {
     ])?;
     let told = sgctl.run(["history", "3"])?.ok()?.stdout;
     ensure!(told.contains("was not confirmed in time"), "{told}");
+    let late = sgctl.run(["confirm"])?;
+    for words in
+        ["too late: policy 2 ", "was taken back at 2", "policy 1 is in force again, as entry 3"]
+    {
+        ensure!(late.code == Some(1) && late.stderr.contains(words), "{words}: {late:?}");
+    }
     Ok(())
 }
 
@@ -242,5 +250,66 @@ fn flows_do_not_outlive_a_detach() -> Result<()> {
     sgctl.with_file("apply", &text.replace(HTTP, SSH), &[])?.ok()?;
     sgctl.run(["attach", "to-server", "--no-adopt"])?.ok()?;
     assert_eq!(client.exchange(SHORT)?, Stalled);
+    Ok(())
+}
+
+/// What the history has of what is in force, and what was done since the file.
+#[test]
+fn status_and_history_say_what_is_in_force() -> Result<()> {
+    let net = Net::pair()?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let sgctl = scenario.controller("server");
+    let status = || sgctl.run(["status"])?.ok();
+    ensure!(!status()?.stdout.contains("edited since"), "{:?}", status()?);
+    let ssh = ["rule", "authorize", "web", "--type", "ssh", "--from", "10.1.0.0/16"];
+    sgctl.run([&ssh[..], &["--description", "office; $HOME only"]].concat())?.ok()?;
+    sgctl.run(["interface", "set-groups", "client", "web"])?.ok()?;
+    ensure!(status()?.stdout.contains("policy.yaml, edited since (2 edits)"), "{:?}", status()?);
+    assert_eq!(sgctl.json(&["status"])?["edits"], 2);
+    let told = sgctl.run(["history"])?.ok()?.stdout;
+    ensure!(told.contains("--description 'office; $HOME only'"), "{told}");
+    let times = [
+        sgctl.json(&["history"])?[0]["time"].clone(),
+        sgctl.json(&["status"])?["devices"][0]["since"].clone(),
+    ];
+    for time in times {
+        ensure!(time.as_str().is_some_and(|time| time.ends_with('Z')), "{time}");
+    }
+    // The file does not say what is in force.
+    let path = sgctl.dir().join("policy.yaml");
+    let path = path.to_str().context("a path in UTF-8")?;
+    let refused = sgctl.run(["attach", "--policy", path])?;
+    for words in ["was edited since (2 edits)", "without --policy", "sgctl apply"] {
+        ensure!(refused.code == Some(1) && refused.stderr.contains(words), "{words}: {refused:?}");
+    }
+    sgctl.run(["rollback", "1"])?.ok()?;
+    ensure!(!status()?.stdout.contains("edited since"), "{:?}", status()?);
+
+    fs::remove_dir_all(sgctl.paths().state)?;
+    for verb in ["history", "status"] {
+        let output = sgctl.run([verb])?.ok()?;
+        ensure!(output.stderr.contains("policy 4 is in force, and the history in "), "{output:?}");
+    }
+    Ok(())
+}
+
+/// An entry of whoever was killed before the flip goes before nobody knows any more that it never counted.
+#[test]
+fn what_never_came_into_force_is_not_listed_after_a_detach() -> Result<()> {
+    let net = Net::pair()?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let sgctl = scenario.controller("server");
+    sgctl.with_file("apply", &with_ssh(), &[])?.ok()?;
+    let folder = sgctl.paths().state.join("history");
+    let entry = fs::read_to_string(folder.join("00000000000000000002.jsonl"))?;
+    let stray = entry.replacen("\"number\":2", "\"number\":3", 1);
+    ensure!(stray != entry, "{entry}");
+    fs::write(folder.join("00000000000000000003.jsonl"), stray)?;
+    assert_eq!(history(sgctl)?, (vec![1, 2], 2));
+    sgctl.run(["detach", "--all"])?.ok()?;
+    let listed = sgctl.json(&["history"])?;
+    let numbers: Vec<_> =
+        listed.as_array().context("a list")?.iter().map(|one| &one["number"]).collect();
+    assert_eq!(numbers, [1, 2]);
     Ok(())
 }

@@ -87,6 +87,8 @@ fn check(sgctl: &Sgctl<'_>, what: &str, output: &Output, code: i32, words: &[&st
     ensure!(!sgctl.pins().exists(), "{what}: {} is left", sgctl.pins().display());
     let status = sgctl.run(["status"])?.ok()?;
     ensure!(status.stdout == "nothing is attached\n", "{what}: {}", status.stdout);
+    let history = sgctl.json(&["history"])?;
+    ensure!(history == serde_json::json!([]), "{what}: {history}");
     Ok(())
 }
 
@@ -197,6 +199,20 @@ fn refused_beside_what_is_in_force() -> Result<()> {
             &["another policy is in force on to-server"],
         ),
         (&["attach", "--policy", missing], &["to-nobody"]),
+        // Refused at the hook, when the policy for both devices is in the tables.
+        (
+            &[
+                "attach",
+                "to-client",
+                "--interface",
+                "client",
+                "--side",
+                "workload",
+                "--xdp",
+                "native",
+            ],
+            &["--xdp off or leave it out"],
+        ),
         (&["detach", "to-client"], &["to-client is not attached", "(attached: to-server)"]),
     ] {
         let output = sgctl.run(args)?;
@@ -207,6 +223,10 @@ fn refused_beside_what_is_in_force() -> Result<()> {
         let after = sgctl.json(&["status"])?;
         assert_eq!(after["devices"], before["devices"], "{args:?}");
         assert_eq!(after["policy"], before["policy"], "{args:?}");
+        assert_eq!(after["tables"], before["tables"], "{args:?}");
+        assert!(!output.stderr.contains("by force"), "{args:?}: {}", output.stderr);
     }
+    let edited = sgctl.run(["group", "create", "afterwards"])?.ok()?;
+    assert_eq!(edited.stderr, "", "it found everything in order");
     Ok(())
 }

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::{Exit, Format, Global, duration, output, policy_file, ssh_guard, test_report};
 use crate::kernel::live::{Live, Source};
-use crate::kernel::transaction::{Applied, Author, Request, apply};
+use crate::kernel::transaction::{Again, Applied, Author, Origin, Request, apply};
 use crate::kernel::{Paths, require_root};
+use crate::moment;
 
 /// Put another policy in force, on all attached interfaces at once
 ///
@@ -49,6 +50,9 @@ pub(super) struct Report<'a> {
     diff: &'a [String],
     /// Seconds in which `sgctl confirm` must follow.
     confirm_within: Option<u64>,
+    /// Which policy of the history a rollback has put in force again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    again: Option<&'a Again>,
 }
 
 pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit> {
@@ -61,7 +65,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
         bail!("tests of {} fail; nothing has changed", arguments.file.display());
     }
     let request = Request {
-        source: Source { path: policy_file::absolute(&arguments.file), text: file.text },
+        source: Source::file(policy_file::absolute(&arguments.file), file.text),
         policy: &file.policy,
         author: &Author::of_process(arguments.message.clone()),
         review: &ssh_guard::reviewer(&paths, arguments.force),
@@ -80,19 +84,36 @@ pub(super) fn tell(
 ) -> anyhow::Result<()> {
     let confirm_within = confirm_within.filter(|_| applied.changed).map(|time| time.as_secs());
     if global.output == Format::Json {
-        let Applied { number, changed, diff, .. } = applied;
-        let report = Report { number: *number, changed: *changed, diff, confirm_within };
+        let Applied { number, changed, diff, again } = applied;
+        let again = again.as_ref();
+        let report = Report { number: *number, changed: *changed, diff, confirm_within, again };
         return output::print_json(&report);
     }
     let number = applied.number;
     if !applied.changed {
         return Ok(output::print(&format!("nothing changes: policy {number} says the same"))?);
     }
-    output::print(&format!("policy {number} is in force"))?;
+    match &applied.again {
+        Some(again) => {
+            output::print(&format!("{} is in force again, as entry {number}", told(again)))?
+        }
+        None => output::print(&format!("policy {number} is in force"))?,
+    }
     if let Some(seconds) = confirm_within {
         eprintln!("run `sgctl confirm` within {seconds} s, or the policy before comes back");
     }
     Ok(())
+}
+
+/// `policy 1 of 2026-03-01T12:03:04Z (sgctl attach --policy web.yaml)`
+fn told(again: &Again) -> String {
+    let Again { number, origin } = again;
+    match origin {
+        Some(Origin { time, command }) => {
+            format!("policy {number} of {} ({command})", moment::rfc3339(*time))
+        }
+        None => format!("policy {number}"),
+    }
 }
 
 /// Interfaces of the policy whose devices are not attached are not protected by it.

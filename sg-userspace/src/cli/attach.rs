@@ -174,7 +174,7 @@ struct Asked {
 impl Asked {
     fn file(path: &Path, global: Global) -> anyhow::Result<Self> {
         let file = policy_file::open(path, global)?;
-        let source = Source { path: policy_file::absolute(path), text: file.text };
+        let source = Source::file(policy_file::absolute(path), file.text);
         Ok(Self { policy: file.policy, source, attached: Vec::new() })
     }
 

@@ -1,7 +1,6 @@
 //! `sgctl history`: every policy that has been in force.
 
 use anyhow::Context as _;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::table::Table;
@@ -9,6 +8,7 @@ use super::{Exit, Format, Global, output};
 use crate::history::{Entry, History};
 use crate::kernel::live::Live;
 use crate::kernel::{Paths, require_root};
+use crate::moment;
 
 /// List the policies that have been in force: when, who, why
 ///
@@ -34,7 +34,8 @@ struct Listed<'e> {
     number: u64,
     /// Whether it is in force.
     in_force: bool,
-    /// When it came into force, in seconds since 1970.
+    /// When it came into force, RFC 3339.
+    #[serde(serialize_with = "moment::serialize")]
     time: u64,
     /// Who put it in force.
     user: &'e str,
@@ -51,11 +52,16 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
     let paths = Paths::from_environment();
     let in_force = Live::read(&paths)?.map(|live| live.number);
     let history = History::open(&paths.state, in_force)?;
+    if let Some(number) = in_force.filter(|number| history.entry(*number).is_none()) {
+        log::warn!("{}", missing(&paths, number));
+    }
     let listed = |entry| Listed::new(entry, in_force);
     let Some(number) = arguments.number else {
         let entries: Vec<_> = history.entries().map(listed).collect();
         if global.output == Format::Json {
             output::print_json(&entries)?;
+        } else if entries.is_empty() && in_force.is_some() {
+            eprintln!("the history is empty");
         } else if entries.is_empty() {
             eprintln!("no policy has been in force");
         } else {
@@ -69,14 +75,21 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
         output::print(&policy.text)?;
         return Ok(Exit::Yes);
     }
-    let entry = history.entries().find(|entry| entry.number == number);
-    let entry = listed(entry.context("no such entry")?);
+    let entry = listed(history.entry(number).context("no such entry")?);
     if global.output == Format::Json {
         output::print_json(&entry)?;
     } else {
         output::print(&details(&entry))?;
     }
     Ok(Exit::Yes)
+}
+
+/// Said where the policy in force is not in the history.
+pub(super) fn missing(paths: &Paths, number: u64) -> String {
+    format!(
+        "policy {number} is in force, and the history in {} has no entry of it: it was emptied or moved away, or had no room; `sgctl rollback` may have nothing to go back to",
+        paths.state.join("history").display()
+    )
 }
 
 impl<'e> Listed<'e> {
@@ -101,7 +114,7 @@ fn text(entries: &[Listed<'_>]) -> String {
         [
             if entry.in_force { "*" } else { "" }.to_owned(),
             entry.number.to_string(),
-            time(entry.time),
+            moment::rfc3339(entry.time),
             entry.user.to_owned(),
             entry.command.to_owned(),
             entry.message.unwrap_or_default().to_owned(),
@@ -112,7 +125,7 @@ fn text(entries: &[Listed<'_>]) -> String {
 
 fn details(entry: &Listed<'_>) -> String {
     let Listed { number, user, command, .. } = entry;
-    let mut text = format!("policy {number}, {}, {user}: {command}\n", time(entry.time));
+    let mut text = format!("policy {number}, {}, {user}: {command}\n", moment::rfc3339(entry.time));
     if let Some(message) = entry.message {
         text += &format!("{message}\n");
     }
@@ -121,9 +134,4 @@ fn details(entry: &Listed<'_>) -> String {
         text.push('\n');
     }
     text
-}
-
-fn time(seconds: u64) -> String {
-    let stamp = i64::try_from(seconds).ok().and_then(|it| Timestamp::from_second(it).ok());
-    stamp.map_or_else(|| seconds.to_string(), |stamp| stamp.to_string())
 }

@@ -6,7 +6,7 @@ use crate::kernel::transaction::{Author, rollback};
 
 /// Put the policy before, or a numbered one of the history, in force again
 ///
-/// It becomes a new entry of the history, so that a rollback can be rolled back. While a policy waits for its
+/// It becomes a new entry of the history, so that a rollback can be rolled back: a second one goes forward again. While a policy waits for its
 /// confirmation, a rollback without a number takes it back at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::Serialize;
 use sg_common::Direction;
 
@@ -13,6 +12,7 @@ use super::{Exit, Format, Global, duration, output};
 use crate::compile::{PeerName, TrafficText};
 use crate::events::WallClock;
 use crate::kernel::read::{self, RuleHits};
+use crate::moment;
 use crate::policy::RuleId;
 use crate::policy::model::{Peer, Rule, SecurityGroup, Vpc};
 
@@ -114,7 +114,7 @@ pub(super) fn rows<'p>(vpc: &'p Vpc, group: &'p SecurityGroup) -> Vec<Row<'p>> {
         traffic: TrafficText(rule.traffic).to_string(),
         peer: peer(vpc, rule),
         description: &rule.description,
-        expires: rule.expires.map(moment),
+        expires: rule.expires.map(moment::rfc3339),
         hits: None,
     };
     let both = Direction::ALL.into_iter();
@@ -132,11 +132,6 @@ fn peer(vpc: &Vpc, rule: &Rule) -> PeerName {
             PeerName::PrefixList(list.map_or_else(String::new, |one| one.name.clone()))
         }
     }
-}
-
-fn moment(seconds: u64) -> String {
-    let stamp = i64::try_from(seconds).ok().and_then(|it| Timestamp::from_second(it).ok());
-    stamp.map_or_else(|| seconds.to_string(), |stamp| stamp.to_string())
 }
 
 /// What has passed because of each rule that is in force here. One rule may be compiled to several.

@@ -5,8 +5,9 @@ use sg_common::abi::INTERFACE_FLAGS;
 
 use super::table::Table;
 use super::warnings::{foreign_warning, remedy, unattached};
-use super::{Exit, Format, Global, output};
+use super::{Exit, Format, Global, history, output};
 use crate::compile::{InterfaceSpec, Origin, TableSpec};
+use crate::history::History;
 use crate::kernel::adopt::Adoption;
 use crate::kernel::live::{AttachedDevice, Live};
 use crate::kernel::read::{self, FlowRecord, HookStatus, ReasonCount, TableFill};
@@ -30,6 +31,8 @@ pub(super) struct Status {
     policy: Option<String>,
     /// Its number in the history.
     number: Option<u64>,
+    /// How many edits have made it of that file.
+    edits: usize,
     /// The attached devices.
     devices: Vec<DeviceStatus>,
     /// The interfaces that they are.
@@ -69,7 +72,8 @@ pub(super) struct DeviceStatus {
     pub(super) trace: bool,
     /// Drops reported per second and processor.
     pub(super) drop_events: u32,
-    /// When it was attached, in seconds since 1970.
+    /// When it was attached, RFC 3339.
+    #[serde(serialize_with = "crate::moment::serialize")]
     pub(super) since: u64,
     /// What was open then; null when nothing was to be kept.
     pub(super) adoption: Option<Adoption>,
@@ -149,11 +153,17 @@ fn read_status(paths: &Paths) -> Result<Status, KernelError> {
     let mut warnings: Vec<_> = foreign.chain(warnings(&devices, &tables, events)).collect();
     warnings.extend(waiting(paths, &live));
     warnings.extend(unattached(&live));
+    match History::holds(&paths.state, live.number) {
+        Ok(true) => {}
+        Ok(false) => warnings.push(history::missing(paths, live.number)),
+        Err(error) => warnings.push(error.to_string()),
+    }
     Ok(Status {
         warnings,
         other_versions,
         interfaces: interfaces(paths, &live)?,
         number: Some(live.number),
+        edits: live.source.edits,
         policy: Some(live.source.path),
         devices,
         tables,
@@ -305,7 +315,11 @@ fn text(status: &Status) -> String {
         return if text.is_empty() { "nothing is attached\n".to_owned() } else { text };
     };
     let number = status.number.unwrap_or_default();
-    text += &format!("policy {number}, {policy}\n\n{}", devices_text(&status.devices));
+    let edited = match status.edits {
+        0 => String::new(),
+        edits => format!(", edited since ({})", output::count(edits, "edit")),
+    };
+    text += &format!("policy {number}, {policy}{edited}\n\n{}", devices_text(&status.devices));
     for interface in &status.interfaces {
         text.push('\n');
         text.push_str(&interface_text(interface));

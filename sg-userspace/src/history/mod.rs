@@ -51,6 +51,9 @@ pub enum Content {
         path: String,
         /// Its text.
         text: String,
+        /// How many edits have made it of the file.
+        #[serde(default)]
+        edits: usize,
     },
     /// What has been edited since the entry before.
     Edits(Vec<Edit>),
@@ -63,6 +66,8 @@ pub struct Past {
     pub path: String,
     /// Its text.
     pub text: String,
+    /// How many edits have made it of the file.
+    pub edits: usize,
 }
 
 /// Why the history cannot be read or written.
@@ -139,6 +144,20 @@ impl History {
         self.segments.iter().flat_map(|segment| &segment.entries)
     }
 
+    /// The entry with a number.
+    #[must_use]
+    pub fn entry(&self, number: u64) -> Option<&Entry> {
+        self.entries().find(|entry| entry.number == number)
+    }
+
+    /// Whether an entry is kept. Reads no more than the segment that it would be in.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn holds(state: &Path, number: u64) -> Result<bool, HistoryError> {
+        segment::holds(&state.join("history"), number)
+    }
+
     /// The number that the next entry gets.
     #[must_use]
     pub fn next_number(&self) -> u64 {
@@ -175,9 +194,7 @@ impl History {
         let directory = self.directory.clone();
         files::create_private(&directory).map_err(HistoryError::file("make", &directory))?;
         // Their numbers are about to be given again, and would then seem to have been in force.
-        while let Some(stray) = self.strays.pop() {
-            stray.remove()?;
-        }
+        self.remove_strays()?;
         let (number, segments) = (entry.number, &mut self.segments);
         match (&entry.content, segments.last_mut()) {
             (Content::Edits(_), Some(last)) if last.has_room_for(number) => last.append(entry)?,
@@ -194,6 +211,28 @@ impl History {
         files::sync_directory(&directory).map_err(HistoryError::file("sync", &directory))
     }
 
+    /// Removes what has never been in force, for as long as the number that is, is known: with the last device it goes.
+    ///
+    /// # Errors
+    /// When a file cannot be written or removed.
+    pub fn forget_strays(&mut self) -> Result<(), HistoryError> {
+        self.remove_strays()?;
+        self.segments.last().map_or(Ok(()), Segment::cut)?;
+        match files::sync_directory(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(HistoryError::file("sync", &self.directory)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn remove_strays(&mut self) -> Result<(), HistoryError> {
+        while let Some(stray) = self.strays.pop() {
+            stray.remove()?;
+        }
+        Ok(())
+    }
+
     fn prune(&mut self) -> Result<(), HistoryError> {
         let mut total: usize = self.segments.iter().map(|segment| segment.entries.len()).sum();
         while let [oldest, _, ..] = &self.segments[..]
@@ -207,8 +246,8 @@ impl History {
 }
 
 impl From<Past> for Content {
-    fn from(Past { path, text }: Past) -> Self {
-        Self::Policy { path, text }
+    fn from(Past { path, text, edits }: Past) -> Self {
+        Self::Policy { path, text, edits }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A file of the history: a policy, and the edits since, an entry a line.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,26 @@ pub(super) struct Segment {
 
 /// The segments of a directory, oldest first.
 pub(super) fn all(directory: &Path) -> Result<Vec<Segment>, HistoryError> {
+    let segments: Result<Vec<_>, _> = paths(directory)?.into_iter().map(Segment::read).collect();
+    Ok(segments?.into_iter().filter(|segment| !segment.entries.is_empty()).collect())
+}
+
+/// Whether a directory has the entry with a number.
+pub(super) fn holds(directory: &Path, number: u64) -> Result<bool, HistoryError> {
+    let mut paths = paths(directory)?;
+    let name = name(number);
+    paths.retain(|path| path.file_name().is_some_and(|found| *found <= *OsStr::new(&name)));
+    let Some(path) = paths.pop() else { return Ok(false) };
+    Ok(Segment::read(path)?.entries.iter().any(|entry| entry.number == number))
+}
+
+/// The file of a segment that begins with this number; leading zeros, so that names are sorted as numbers are.
+fn name(number: u64) -> String {
+    format!("{number:020}.jsonl")
+}
+
+/// The files of a directory's segments, oldest first.
+fn paths(directory: &Path) -> Result<Vec<PathBuf>, HistoryError> {
     let failed = |source| HistoryError::File { doing: "read", path: directory.into(), source };
     let entries = match std::fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -33,10 +54,8 @@ pub(super) fn all(directory: &Path) -> Result<Vec<Segment>, HistoryError> {
             paths.push(path);
         }
     }
-    // Numbers are written with leading zeros.
     paths.sort_unstable();
-    let segments: Result<Vec<_>, _> = paths.into_iter().map(Segment::read).collect();
-    Ok(segments?.into_iter().filter(|segment| !segment.entries.is_empty()).collect())
+    Ok(paths)
 }
 
 impl Segment {
@@ -62,7 +81,7 @@ impl Segment {
 
     /// A new file with one entry, whole or not there.
     pub(super) fn create(directory: &Path, entry: Entry) -> Result<Self, HistoryError> {
-        let path = directory.join(format!("{:020}.jsonl", entry.number));
+        let path = directory.join(name(entry.number));
         let failed = |source| HistoryError::File { doing: "write", path: path.clone(), source };
         let temporary = path.with_extension("tmp");
         let line = line(&entry).map_err(failed)?;
@@ -100,6 +119,18 @@ impl Segment {
         Ok(())
     }
 
+    /// Takes from the file what is behind the last entry that counts.
+    pub(super) fn cut(&self) -> Result<(), HistoryError> {
+        let failed =
+            |source| HistoryError::File { doing: "write", path: self.path.clone(), source };
+        let end = self.ends.last().copied().unwrap_or(0);
+        let file = OpenOptions::new().write(true).open(&self.path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.len() == end {
+            return Ok(());
+        }
+        file.set_len(end).and_then(|()| file.sync_data()).map_err(failed)
+    }
+
     /// Drops the entries behind a number; the file loses them at the next append.
     pub(super) fn forget_after(&mut self, number: u64) {
         let kept = self.entries.partition_point(|entry| entry.number <= number);
@@ -111,11 +142,12 @@ impl Segment {
     pub(super) fn policy(&self, number: u64) -> Result<Past, HistoryError> {
         let damaged =
             |why: &str| HistoryError::Damaged { path: self.path.clone(), why: why.to_owned() };
-        let Some(Entry { content: Content::Policy { path, text }, .. }) = self.entries.first()
+        let Some(Entry { content: Content::Policy { path, text, edits }, .. }) =
+            self.entries.first()
         else {
             return Err(damaged("it does not begin with a policy"));
         };
-        let past = Past { path: path.clone(), text: text.clone() };
+        let past = Past { path: path.clone(), text: text.clone(), edits: *edits };
         let mut edits = Vec::new();
         for entry in self.entries.iter().skip(1).take_while(|entry| entry.number <= number) {
             match &entry.content {
@@ -126,8 +158,9 @@ impl Segment {
         if edits.is_empty() {
             return Ok(past);
         }
+        let number = past.edits + edits.len();
         let text = edited(&past, edits.into_iter(), &self.path)?;
-        Ok(Past { text, ..past })
+        Ok(Past { text, edits: number, ..past })
     }
 
     /// Removes the file.

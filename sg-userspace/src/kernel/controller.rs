@@ -7,17 +7,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::commit::{Planned, Prepared};
+use super::confirmation::refuse_unconfirmed;
 use super::journal::{Change, Files, Stamp};
 use super::live::{Live, Source};
 use super::maps::PolicyMaps;
 use super::recover::settle;
 use super::request::{EditRequest, Edited, author, edited, failed, refused};
 use super::session::open_live;
-use super::transaction::{Review, Reviewer, commit, entry, refuse_unconfirmed};
+use super::transaction::{Review, Reviewer, commit, entry};
 use super::wanted::tables_for;
 use super::{KernelError, Paths, keeper, maps};
 use crate::compile::{Members, Membership};
 use crate::history::{Content, History, Past};
+use crate::policy::Policy;
 use crate::policy::edit::{Done, Edit, Editor, Touched};
 use crate::policy::model::Interface;
 use ipnet::IpNet;
@@ -52,6 +54,11 @@ impl Controller {
         })
     }
 
+    /// The policy in force.
+    pub(super) fn policy(&self) -> &Policy {
+        self.editor.policy()
+    }
+
     /// Whether nobody else has changed anything.
     pub(super) fn is_current(&self, paths: &Paths) -> bool {
         let generation = maps::generation(&paths.maps());
@@ -77,7 +84,9 @@ impl Controller {
         let mut answers: Vec<Result<Edited, KernelError>> = Vec::with_capacity(requests.len());
         let mut made: Vec<(&EditRequest, Vec<Done>)> = Vec::with_capacity(requests.len());
         for request in requests {
-            let done = self.refuse_unconfirmed(paths, request).and_then(|()| {
+            let refused =
+                Self::refuse_empty(request).and_then(|()| self.refuse_unconfirmed(paths, request));
+            let done = refused.and_then(|()| {
                 let done = self.editor.apply_all(&request.edits);
                 done.map_err(|(_position, error)| KernelError::Edit(Box::new(error)))
             });
@@ -116,6 +125,15 @@ impl Controller {
                     .collect()
             }
         }
+    }
+
+    /// A change without an edit would be an entry of the history that says nothing.
+    fn refuse_empty(request: &EditRequest) -> Result<(), KernelError> {
+        if request.edits.is_empty() {
+            let why = "a request holds at least one edit, and this one's `edits` is empty";
+            return Err(KernelError::Request(why.to_owned()));
+        }
+        Ok(())
     }
 
     /// Rules go when their time is over, whatever else waits: that opens nothing, and what comes back without a
@@ -209,6 +227,7 @@ impl Controller {
         self.is_stale = true;
         self.record(number, made)?;
         let edits = edits(made);
+        let number_of_edits = edits.len();
         let written = write_patch(paths, &mut self.stamp, planned, &self.live, |prepared| Change {
             generation: prepared.next_generation(),
             number,
@@ -221,6 +240,7 @@ impl Controller {
             Ok((slots, generation)) => {
                 self.members.follow(&self.live.tables, &patch);
                 patch.apply(&mut self.live.tables);
+                self.live.source.edits += number_of_edits;
                 (self.live.slots, self.generation) = (slots, generation);
                 self.is_stale = false;
                 Ok(writes)
@@ -251,7 +271,7 @@ impl Controller {
         let text = crate::policy::write(policy);
         let next_expiry = policy.next_expiry();
         let after = Live {
-            source: Source { text, path: self.live.source.path.clone() },
+            source: Source { text, ..self.source_to_come(made) },
             tables,
             number,
             next_expiry,
@@ -272,6 +292,13 @@ impl Controller {
         Ok(writes)
     }
 
+    /// What is in force after the edits, its text apart.
+    fn source_to_come(&self, made: &[(&EditRequest, Vec<Done>)]) -> Source {
+        let Source { path, edits, .. } = &self.live.source;
+        let more: usize = made.iter().map(|(request, _)| request.edits.len()).sum();
+        Source { path: path.clone(), text: String::new(), edits: edits + more }
+    }
+
     fn review(
         &self,
         new: &crate::compile::TableSpec,
@@ -289,15 +316,16 @@ impl Controller {
         made: &[(&EditRequest, Vec<Done>)],
     ) -> Result<(), KernelError> {
         let edits = edits(made);
-        let diff = edits.iter().map(ToString::to_string).collect();
+        let dones = made.iter().flat_map(|(_request, done)| done);
+        let diff = edits.iter().zip(dones).map(|(edit, done)| line(edit, done)).collect();
         let author = author(made);
-        let path = self.live.source.path.clone();
+        let source = self.source_to_come(made);
         let policy = self.editor.policy();
         let narrows = edits.iter().all(is_expiry);
         let written =
             self.history.append(entry(number, &author, diff, Content::Edits(edits)), || Past {
-                path,
                 text: crate::policy::write(policy),
+                ..source.into()
             });
         match written {
             // A rule must not outlive its time for want of room on the disk.
@@ -327,6 +355,15 @@ fn write_patch(
 /// All that is edited, in order.
 fn edits(made: &[(&EditRequest, Vec<Done>)]) -> Vec<Edit> {
     made.iter().flat_map(|(request, _)| &request.edits).cloned().collect()
+}
+
+/// An edit as the history tells it: of rules that go by themselves, which.
+fn line(edit: &Edit, done: &Done) -> String {
+    if !is_expiry(edit) || done.rules.is_empty() {
+        return edit.to_string();
+    }
+    let rules: Vec<_> = done.rules.iter().map(ToString::to_string).collect();
+    format!("{edit}: {}", rules.join(", "))
 }
 
 /// Where the state lies.

@@ -2,10 +2,11 @@
 //! the two becomes flows as well.
 
 use super::adopt::Adopting;
+use super::detach::detach_hooks;
 use super::live::{AttachedDevice, Live};
 use super::object::Object;
 use super::refit::{Fitted, Refitting};
-use super::session::{AttachRequest, Target, detach_hooks};
+use super::session::{AttachRequest, Target};
 use super::{Device, Instance, KernelError, Paths, hooks};
 
 /// A device that is about to be attached.

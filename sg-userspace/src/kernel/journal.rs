@@ -94,6 +94,7 @@ impl Files {
             change.patch.apply(&mut live.tables);
             live.slots.follow(change.taken, &change.freed);
             live.number = change.number;
+            live.source.edits += change.edits.len();
         }
         live.source.text = crate::policy::write(editor.policy());
         Ok(live)
@@ -198,14 +199,52 @@ pub(super) fn write(paths: &Paths, live: &Live, generation: u64) -> Result<(), K
     let failed = |error| KernelError::file("write", &path)(error);
     files::create_private(&paths.run).map_err(KernelError::file("make", &paths.run))?;
     let bytes = serde_json::to_vec(live).map_err(|error| failed(error.into()))?;
-    files::write_synced(&temporary, &bytes).map_err(failed)?;
+    if let Err(error) = files::write_synced(&temporary, &bytes) {
+        // Half of it would look as if a command had been killed.
+        let _best_effort = std::fs::remove_file(&temporary);
+        let ends_the_wait = live.pending.is_none();
+        if !(ends_the_wait && files::is_full(&error) && paths.way_back().exists()) {
+            return Err(failed(error));
+        }
+        files::overwrite_synced(&paths.way_back(), &bytes).map_err(failed)?;
+        std::fs::rename(paths.way_back(), &temporary).map_err(failed)?;
+    }
     // A log that an interrupted command left to this generation is not this state's.
     match std::fs::remove_file(log(paths, generation)) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
     }
     std::fs::rename(&temporary, &path).map_err(failed)?;
+    if live.pending.is_none() {
+        release(paths);
+    }
     files::sync_directory(&paths.run).map_err(failed)
+}
+
+/// Makes sure that an unconfirmed policy can be taken back though the file system is full then. What comes back has
+/// the content of the states before and after the change, and no more free elements than both have entries.
+pub(super) fn reserve(paths: &Paths, states: [&Live; 2]) -> Result<(), KernelError> {
+    let path = paths.way_back();
+    let mut size = 0;
+    for state in states {
+        let bytes =
+            serde_json::to_vec(state).map_err(|error| failed_to_reserve(&path, error.into()))?;
+        size += bytes.len() as u64;
+    }
+    files::reserve(&path, size).map_err(|error| {
+        release(paths);
+        failed_to_reserve(&path, error)
+    })
+}
+
+fn failed_to_reserve(path: &Path, source: io::Error) -> KernelError {
+    KernelError::NoRoomForTheWayBack { path: path.to_owned(), source }
+}
+
+/// Gives the room back.
+pub(super) fn release(paths: &Paths) {
+    // It is not there, as a rule.
+    let _best_effort = std::fs::remove_file(paths.way_back());
 }
 
 /// Removes the files of every state but that of a generation as a whole.

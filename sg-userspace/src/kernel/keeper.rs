@@ -13,14 +13,16 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::live::Live;
-use super::{KernelError, Lock, Paths, transaction};
+use super::{KernelError, Lock, Paths, confirmation, transaction};
 
 /// The hidden verb that runs it.
 pub const VERB: &str = "keep-deadlines";
 
-/// Longest sleep: the clock of expiring rules may be set meanwhile.
+/// Longest sleep: the clock of expiring rules may be set meanwhile. It goes on while the machine is suspended.
 const LONGEST: Duration = Duration::from_secs(30);
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -118,7 +120,7 @@ fn step(paths: &Paths, own_lock: &mut Option<Lock>) -> Result<Duration, KernelEr
     let next = Live::read(paths)?.as_ref().and_then(next_deadline);
     match next {
         Some(wait) if wait.is_zero() => {
-            transaction::take_back_overdue(paths)?;
+            confirmation::take_back_overdue(paths)?;
             transaction::remove_expired(paths)?;
             Ok(Duration::ZERO)
         }
@@ -171,24 +173,39 @@ fn control_groups() -> Vec<PathBuf> {
     mounts.lines().filter_map(root).collect()
 }
 
-/// Notices when the state changes.
+/// Notices when the state changes, and when a time is over, by a clock that counts what the machine sleeps: the
+/// deadline of a confirmation does too.
 struct Watch {
     inotify: Inotify,
+    timer: TimerFd,
 }
 
 impl Watch {
     fn new(paths: &Paths) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         inotify.add_watch(&paths.run, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE)?;
-        Ok(Self { inotify })
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?;
+        Ok(Self { inotify, timer })
     }
 
     /// Until something changes, or the time is over.
     fn wait(&self, longest: Duration) {
+        if longest.is_zero() {
+            return;
+        }
+        let time = Expiration::OneShot(TimeSpec::from_duration(longest));
+        let is_set = self.timer.set(time, TimerSetTimeFlags::empty()).is_ok();
         let milliseconds = u16::try_from(longest.as_millis()).unwrap_or(u16::MAX);
-        let mut fds = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
+        // Without the timer, what is left is a clock that sleeps with the machine.
+        let limit = if is_set { PollTimeout::NONE } else { PollTimeout::from(milliseconds.max(1)) };
+        let mut fds = [
+            PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+        ];
         // Woken too early, it looks once more.
-        let _woken = poll(&mut fds, PollTimeout::from(milliseconds));
+        let _woken = poll(&mut fds, limit);
+        let _over = self.timer.unset();
         let _events = self.inotify.read_events();
     }
 }

@@ -24,8 +24,14 @@ const LOOKS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl From<Source> for Past {
-    fn from(Source { path, text }: Source) -> Self {
-        Self { path, text }
+    fn from(Source { path, text, edits }: Source) -> Self {
+        Self { path, text, edits }
+    }
+}
+
+impl From<Past> for Source {
+    fn from(Past { path, text, edits }: Past) -> Self {
+        Self { path, text, edits }
     }
 }
 
@@ -34,8 +40,19 @@ impl From<Source> for Past {
 pub struct Source {
     /// Its path, as it was given.
     pub path: String,
-    /// Its text.
+    /// The text in force.
     pub text: String,
+    /// How many edits have made it of the file.
+    #[serde(default)]
+    pub edits: usize,
+}
+
+impl Source {
+    /// As the file has it.
+    #[must_use]
+    pub fn file(path: String, text: String) -> Self {
+        Self { path, text, edits: 0 }
+    }
 }
 
 /// A device that has programs of ours.
@@ -102,6 +119,22 @@ pub struct Live {
     pub pending: Option<Pending>,
     /// When the next rule goes by itself, in seconds since 1970.
     pub next_expiry: Option<u64>,
+    /// The last policy that nobody confirmed in time.
+    #[serde(default)]
+    pub taken_back: Option<TakenBack>,
+}
+
+/// A policy that was taken back because nobody had confirmed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenBack {
+    /// Its number in the history.
+    pub number: u64,
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// Number of the policy that has come back.
+    pub restored: u64,
+    /// As which entry.
+    pub entry: u64,
 }
 
 /// A policy that goes unless it is confirmed in time.

@@ -1,7 +1,9 @@
 //! One command at a time changes the tables; one at a time reads the event stream.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -82,7 +84,7 @@ impl Lock {
                 return Err(KernelError::Busy { holder: holder(&mut file) });
             }
             if !is_told && started.elapsed() >= SILENCE {
-                log::warn!("waiting for another sgctl (process {}) to end", holder(&mut file));
+                log::warn!("waiting for another sgctl ({}) to end", holder(&mut file));
                 is_told = true;
             }
             std::thread::sleep(PAUSE);
@@ -90,20 +92,59 @@ impl Lock {
     }
 
     fn held(mut file: Flock<File>) -> Self {
-        // Only for the message of whoever comes next.
+        let text = format!("{}\n", std::process::id());
+        // Only for people. Written over what was there: on a full file system an emptied file stays empty.
         let _best_effort = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
+            .rewind()
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .and_then(|()| file.set_len(text.len() as u64));
         Self { _file: file }
+    }
+
+    /// Whose it is; `None` when nobody has it or nobody can tell.
+    pub(super) fn holder(path: &Path) -> Option<u32> {
+        if !Self::is_held(path).ok()? {
+            return None;
+        }
+        holder(&mut File::open(path).ok()?).0
     }
 }
 
-/// Who wrote into the file that it has the lock.
-fn holder(file: &mut File) -> String {
-    let mut holder = String::new();
-    let _best_effort = file.rewind().and_then(|()| file.read_to_string(&mut holder));
-    holder.trim().to_owned()
+/// Whoever has a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder(Option<u32>);
+
+impl Display for Holder {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(process) => write!(formatter, "process {process}"),
+            None => formatter.write_str("a process that cannot be seen from here"),
+        }
+    }
+}
+
+/// Who wrote into the file that it has the lock; else whom the kernel names.
+fn holder(file: &mut File) -> Holder {
+    let mut text = String::new();
+    let _best_effort = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    Holder(text.trim().parse().ok().or_else(|| in_proc(file)))
+}
+
+/// The process of a lock on this file, as `/proc/locks` has it:
+/// `1: FLOCK  ADVISORY  WRITE 1234 00:1a:5678 0 EOF`.
+fn in_proc(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let process = |line: &str| {
+        let [_, "FLOCK", _, "WRITE", process, place] =
+            line.split_whitespace().take(6).collect::<Vec<_>>()[..]
+        else {
+            return None;
+        };
+        // The device is not compared: some file systems tell another one to whoever asks for it.
+        (place.rsplit(':').next() == Some(inode.as_str())).then(|| process.parse().ok())?
+    };
+    locks.lines().find_map(process)
 }
 
 #[cfg(test)]
@@ -146,12 +187,16 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("lock");
         let first = Lock::take(&path).expect("free");
-        let us = std::process::id().to_string();
+        let us = Holder(Some(std::process::id()));
         for limit in [Duration::ZERO, Duration::from_millis(20)] {
             let second = Lock::take_within(&path, limit);
             assert!(matches!(second, Err(KernelError::Busy { holder }) if holder == us));
         }
+        // As where there was no room to write it.
+        std::fs::write(&path, "").expect("emptied");
+        assert_eq!(Lock::holder(&path), Some(std::process::id()));
         drop(first);
+        assert_eq!(Lock::holder(&path), None);
         Lock::try_take(&path).expect("free again");
     }
 }

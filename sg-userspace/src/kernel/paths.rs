@@ -89,6 +89,12 @@ impl Paths {
         self.run.join("sgctl.socket")
     }
 
+    /// Room for the state that an unconfirmed policy leaves when it goes.
+    #[must_use]
+    pub fn way_back(&self) -> PathBuf {
+        self.run.join("way-back")
+    }
+
     /// The lock of whoever reads the event stream.
     #[must_use]
     pub fn events_lock(&self) -> PathBuf {

@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use super::adopt::Adopting;
 use super::commit::{Planned, Prepared, Slots};
+use super::confirmation::refuse_unconfirmed;
+use super::detach::{close_history, remove_everything};
+pub use super::detach::{detach, detach_all};
 use super::fit::{Fit, fits};
-use super::hooks::{self, Wanted};
+use super::hooks::Wanted;
 use super::join::{Joining, Work};
-use super::live::{AttachedDevice, Live, Source};
+use super::live::{Live, Source};
 use super::maps::PolicyMaps;
 use super::object::Object;
 use super::read::monotonic;
 use super::recover::{recover, restore};
 use super::refit::{Fitted, Refitting};
-use super::transaction::{Author, entry, refuse_unconfirmed};
+use super::transaction::{Author, commit, entry};
 use super::wanted::tables_with;
 use super::{
-    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, flush, journal, keeper, maps,
+    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, flush, journal, keeper,
     require_root, versions,
 };
 use crate::compile::{RuleSlots, Surroundings, TableSpec, compile};
@@ -102,6 +105,7 @@ pub fn attach(paths: &Paths, request: &AttachRequest<'_>) -> Result<Vec<Fitted>,
         number,
         pending: None,
         next_expiry: request.policy.next_expiry(),
+        taken_back: previous.as_ref().and_then(|live| live.taken_back),
     };
     keeper::ensure_if_needed(paths, &live)?;
     let attempt = attach_all(paths, request, &fits, live, planned);
@@ -109,6 +113,7 @@ pub fn attach(paths: &Paths, request: &AttachRequest<'_>) -> Result<Vec<Fitted>,
         Ok(attached) => Ok(attached),
         Err(error) => {
             let undone = if first {
+                close_history(paths, number - 1);
                 remove_everything(paths)
             } else {
                 previous.map_or(Ok(()), |mut live| put_back(paths, &mut live))
@@ -154,7 +159,12 @@ fn refuse_another_policy(
     refuse_unconfirmed(paths, live)?;
     if live.source.text != request.source.text {
         let attached: Vec<_> = live.devices.iter().map(|one| one.device.as_str()).collect();
-        return Err(KernelError::AnotherPolicy { attached: attached.join(", ") });
+        let attached = attached.join(", ");
+        let Source { path, edits, .. } = &live.source;
+        if *edits > 0 && *path == request.source.path {
+            return Err(KernelError::EditedSince { path: path.clone(), attached, edits: *edits });
+        }
+        return Err(KernelError::AnotherPolicy { attached });
     }
     Ok(())
 }
@@ -272,6 +282,18 @@ fn grace_until(request: &AttachRequest<'_>) -> u64 {
 
 /// Puts the policy that was in force back, after a change that failed half-way.
 pub(super) fn put_back(paths: &Paths, live: &mut Live) -> Result<(), KernelError> {
+    // What counts now may be the new policy: then the way back is a change like any other, and no packet notices.
+    let changed_back = Live::require(paths).and_then(|mut now| {
+        let planned = Planned::between(&now.tables, &live.tables, &now.slots, &now.sizes)?;
+        if planned.changes().is_empty() {
+            return Ok(());
+        }
+        let after = Live { slots: now.slots.clone(), ..live.clone() };
+        commit(paths, &mut now, planned, after).map(|_is_tidy| ())
+    });
+    if let Err(error) = changed_back {
+        log::warn!("the policy before comes back by force: {error}");
+    }
     let mut maps = PolicyMaps::open(&paths.maps())?;
     let generation = maps.generation()? + 1;
     journal::write(paths, live, generation)?;
@@ -284,82 +306,6 @@ pub(super) fn put_back(paths: &Paths, live: &mut Live) -> Result<(), KernelError
     journal::forget_others(paths, Some(generation))
 }
 
-/// Takes one device off.
-///
-/// # Errors
-/// Any [`KernelError`]; [`KernelError::NotAttached`] when it has no programs of ours.
-pub fn detach(paths: &Paths, name: &str) -> Result<AttachedDevice, KernelError> {
-    require_root("detach programs")?;
-    let _lock = Lock::take(&paths.lock())?;
-    let mut live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
-    let here = Device::namespace_here();
-    let found = live.device(name, here).cloned().ok_or_else(|| {
-        if live.devices.iter().any(|one| one.device == name) {
-            // Never another namespace's device of the same name.
-            return KernelError::ElsewhereAttached { device: name.to_owned() };
-        }
-        KernelError::NotAttached {
-            device: name.to_owned(),
-            attached: live.devices.iter().map(|one| one.device.clone()).collect(),
-        }
-    })?;
-    detach_hooks(paths, &found)?;
-    live.devices.retain(|one| *one != found);
-    if live.devices.is_empty() {
-        remove_everything(paths)?;
-    } else {
-        let generation = maps::generation(&paths.maps())?;
-        live.write(paths, generation)?;
-    }
-    Ok(found)
-}
-
-/// Takes everything off and removes every trace: links, maps, state.
-///
-/// # Errors
-/// Any [`KernelError`].
-pub fn detach_all(paths: &Paths) -> Result<Vec<AttachedDevice>, KernelError> {
-    require_root("detach programs")?;
-    let _lock = Lock::take(&paths.lock())?;
-    Live::refuse_hidden(paths)?;
-    for other in versions::others(paths)? {
-        log::warn!(
-            "ABI version {} of sgctl is attached to {}",
-            other.abi,
-            other.devices.join(", ")
-        );
-        versions::detach(paths, &other)?;
-    }
-    // Also with a state that cannot be read: links and maps go by their pins.
-    let devices = match Live::read(paths) {
-        Ok(live) => live.map_or_else(Vec::new, |live| live.devices),
-        Err(error) => {
-            log::warn!("{error}");
-            Vec::new()
-        }
-    };
-    // Before anything goes: a filter belongs to its device's namespace and can be removed only there.
-    if let Some(device) = devices.iter().find(|device| is_filter_elsewhere(device)) {
-        return Err(KernelError::ElsewhereAttached { device: device.device.clone() });
-    }
-    for device in &devices {
-        detach_hooks(paths, device)?;
-    }
-    remove_everything(paths)?;
-    Ok(devices)
-}
-
-/// Whether a device has clsact filters in another namespace than this one.
-fn is_filter_elsewhere(device: &AttachedDevice) -> bool {
-    device.namespace != Device::namespace_here()
-        && device.attached.hooks.iter().any(|hook| hook.is_clsact())
-        && Device::namespace_exists(device.namespace)
-}
-
-pub(super) fn detach_hooks(paths: &Paths, device: &AttachedDevice) -> Result<(), KernelError> {
-    hooks::detach(paths, device.namespace, &device.device, &device.attached)
-}
-
 fn make_directories(paths: &Paths) -> Result<(), KernelError> {
     if !paths.is_on_bpffs() {
         return Err(KernelError::NoBpffs { path: paths.bpffs.clone() });
@@ -368,24 +314,4 @@ fn make_directories(paths: &Paths) -> Result<(), KernelError> {
         crate::files::create_private(&path).map_err(KernelError::file("make", path))?;
     }
     Ok(())
-}
-
-/// Removes pins and state. A link that nothing pins is gone from its device.
-fn remove_everything(paths: &Paths) -> Result<(), KernelError> {
-    for path in [paths.links(), paths.maps()] {
-        if path.exists() {
-            for entry in
-                std::fs::read_dir(&path).map_err(KernelError::file("read", &path))?.flatten()
-            {
-                let pin = entry.path();
-                std::fs::remove_file(&pin).map_err(KernelError::file("unpin", &pin))?;
-            }
-            std::fs::remove_dir(&path).map_err(KernelError::file("remove", &path))?;
-        }
-    }
-    for path in [paths.version(), paths.bpffs.clone()] {
-        // Not empty: another version's pins are in it.
-        let _kept = std::fs::remove_dir(path);
-    }
-    journal::forget_others(paths, None)
 }

@@ -10,9 +10,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+pub use super::author::Author;
 use super::commit::{Planned, Prepared};
+pub use super::confirmation::confirm;
+use super::confirmation::refuse_unconfirmed;
 use super::controller::Controller;
 use super::live::{Live, Pending, Source};
 use super::maps::PolicyMaps;
@@ -23,44 +26,8 @@ use super::wanted::tables_for;
 use super::{KernelError, Lock, Paths, journal, keeper, maps, require_root, serve};
 use crate::compile::TableSpec;
 use crate::history::{Content, Entry, History, Past};
-use crate::policy::Policy;
 use crate::policy::edit::Edit;
-
-/// Who changes a policy, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Author {
-    /// Who.
-    pub user: String,
-    /// By which command.
-    pub command: String,
-    /// Why, in their own words.
-    pub message: Option<String>,
-}
-
-impl Author {
-    /// Whoever runs this process: through sudo, who asked it to.
-    #[must_use]
-    pub fn of_process(message: Option<String>) -> Self {
-        let name = std::env::args_os().next().map(std::path::PathBuf::from);
-        let name = name.as_deref().and_then(|path| path.file_name());
-        let arguments = std::env::args_os().skip(1);
-        let words = name.map(std::ffi::OsStr::to_owned).into_iter().chain(arguments);
-        let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
-        Self { user: user(), command: words.join(" "), message }
-    }
-}
-
-fn user() -> String {
-    use nix::unistd::{Uid, User, geteuid};
-    if let Ok(user) = std::env::var("SUDO_USER") {
-        return user;
-    }
-    let name = |uid: Uid| User::from_uid(uid).ok().flatten().map(|user| user.name);
-    // Who logged in, whatever they have become since; unset where nobody did.
-    let login = std::fs::read_to_string("/proc/self/loginuid").unwrap_or_default();
-    let login = login.trim().parse().ok().filter(|&uid| uid != u32::MAX).map(Uid::from_raw);
-    login.and_then(name).or_else(|| name(geteuid())).unwrap_or_else(|| geteuid().to_string())
-}
+use crate::policy::{Expired, Policy};
 
 /// What a change does, shown to who may refuse it before anything is written.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +62,28 @@ pub struct Applied {
     pub changed: bool,
     /// What changed, a line each, as the history has it.
     pub diff: Vec<String>,
+    /// Which policy of the history is in force again, if it is one.
+    pub again: Option<Again>,
+}
+
+/// A policy that is in force again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Again {
+    /// The number that it had.
+    pub number: u64,
+    /// What the history tells of it; null: it is not kept any more.
+    #[serde(flatten)]
+    pub origin: Option<Origin>,
+}
+
+/// Where a policy came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// When it first came into force, in seconds since 1970.
+    #[serde(serialize_with = "crate::moment::serialize")]
+    pub time: u64,
+    /// By which command.
+    pub command: String,
 }
 
 /// Another policy to put in force.
@@ -139,12 +128,19 @@ pub fn rollback(
     let lock = Lock::take(&paths.lock())?;
     let mut live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
     let history = History::open(&paths.state, Some(live.number))?;
-    let past = match (number, &live.pending) {
-        (Some(number), _) => history.policy(number)?,
-        (None, Some(pending)) => pending.previous.clone().into(),
-        (None, None) => history.policy(before(&history, live.number)?)?,
+    let (number, past) = match (number, &live.pending) {
+        (Some(number), _) => (number, history.policy(number)?),
+        (None, Some(pending)) => (pending.number, pending.previous.clone().into()),
+        (None, None) => {
+            let number = before(&history, live.number)?;
+            (number, history.policy(number)?)
+        }
     };
-    back_to(paths, &lock, &mut live, Some(history), past, author, review)
+    let origin = history
+        .entry(number)
+        .map(|entry| Origin { time: entry.time, command: entry.command.clone() });
+    let applied = back_to(paths, &lock, &mut live, Some(history), past, author, review)?;
+    Ok(Applied { again: Some(Again { number, origin }), ..applied })
 }
 
 /// The entry before the one in force.
@@ -153,38 +149,8 @@ fn before(history: &History, number: u64) -> Result<u64, KernelError> {
     older.ok_or_else(|| KernelError::Request("there is no policy before the one in force".into()))
 }
 
-/// Takes back an unconfirmed policy whose time is up; tells whether there was one.
-///
-/// # Errors
-/// Any [`KernelError`]; then nothing has changed.
-pub fn take_back_overdue(paths: &Paths) -> Result<bool, KernelError> {
-    let lock = Lock::take(&paths.lock())?;
-    let Some(mut live) = open_live(paths)? else { return Ok(false) };
-    let Some(pending) = live.pending.as_ref().filter(|pending| pending.is_overdue()) else {
-        return Ok(false);
-    };
-    let past: Past = pending.previous.clone().into();
-    let author = Author {
-        user: "sgctl".to_owned(),
-        command: "confirmation timed out".to_owned(),
-        message: Some(format!("policy {} was not confirmed in time", live.number)),
-    };
-    let history = History::open(&paths.state, Some(live.number)).map_err(KernelError::from);
-    let taken_back = history.and_then(|history| {
-        back_to(paths, &lock, &mut live, Some(history), past.clone(), &author, &accept)
-    });
-    match taken_back {
-        // Whoever has locked themselves out waits for this, and cannot make room on the disk.
-        Err(KernelError::History(error)) => {
-            log::error!("the policy before comes back without an entry of the history: {error}");
-            back_to(paths, &lock, &mut live, None, past, &author, &accept)?;
-        }
-        other => _ = other?,
-    }
-    Ok(true)
-}
-
-fn back_to(
+/// Puts a policy of the past in force again.
+pub(super) fn back_to(
     paths: &Paths,
     lock: &Lock,
     live: &mut Live,
@@ -196,7 +162,7 @@ fn back_to(
     let loaded = crate::policy::load(&past.path, &past.text);
     let loaded = loaded.map_err(|error| KernelError::Request(error.to_string()))?;
     let request = Request {
-        source: Source { path: past.path, text: past.text },
+        source: past.into(),
         policy: &loaded.policy,
         author,
         review,
@@ -238,46 +204,20 @@ pub(super) fn remove_expired(paths: &Paths) -> Result<bool, KernelError> {
     if !open_live(paths)?.as_ref().is_some_and(is_due) {
         return Ok(false);
     }
+    let at = now();
+    let mut controller = Controller::open(paths)?;
+    let (_policy, expired) = controller.policy().clone().without_expired(at);
     let author = Author {
         user: "sgctl".to_owned(),
         command: "rules whose time is over".to_owned(),
-        message: None,
+        message: Some(names(&expired)),
     };
-    let request = EditRequest { edits: vec![Edit::Expire { at: now() }], author };
-    let mut controller = Controller::open(paths)?;
+    let request = EditRequest { edits: vec![Edit::Expire { at }], author };
     controller
         .commit(paths, std::slice::from_ref(&request), None)
         .into_iter()
         .try_for_each(|answer| answer.map(|_edited| ()))?;
     Ok(true)
-}
-
-/// Keeps a policy that waits for its confirmation.
-///
-/// # Errors
-/// When none waits, or its time is up.
-pub fn confirm(paths: &Paths) -> Result<u64, KernelError> {
-    require_root("confirm the policy")?;
-    let _lock = Lock::take(&paths.lock())?;
-    let mut live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
-    match &live.pending {
-        None => {
-            return Err(KernelError::Request("no policy waits for a confirmation".to_owned()));
-        }
-        Some(pending) if pending.is_overdue() => return Err(KernelError::ConfirmedTooLate),
-        Some(_) => live.pending = None,
-    }
-    let generation = maps::generation(&paths.maps())?;
-    live.write(paths, generation)?;
-    Ok(live.number)
-}
-
-/// A change on top of an unconfirmed one would be confirmed, or taken back, with it.
-/// It goes by itself: whoever sees to that is started again, should it have been killed.
-pub(super) fn refuse_unconfirmed(paths: &Paths, live: &Live) -> Result<(), KernelError> {
-    let Some(pending) = &live.pending else { return Ok(()) };
-    keeper::ensure(paths)?;
-    Err(KernelError::Unconfirmed { number: live.number, seconds: pending.left().as_secs() })
 }
 
 fn replace(
@@ -300,11 +240,11 @@ fn replace(
     (request.review)(&review).map_err(KernelError::Refused)?;
     if source.text == live.source.text && planned.changes().is_empty() && live.pending.is_none() {
         let number = live.number;
-        return Ok(Applied { number, changed: false, diff: Vec::new() });
+        return Ok(Applied { number, changed: false, diff: Vec::new(), again: None });
     }
     let diff = difference(&live.source.text, &source.text);
     let number = history.as_ref().map_or(live.number + 1, History::next_number);
-    let past = Past { path: source.path.clone(), text: source.text.clone() };
+    let past: Past = source.clone().into();
     let entry = entry(number, request.author, diff.clone(), past.clone().into());
     let after = Live {
         source,
@@ -319,11 +259,17 @@ fn replace(
     if after.pending.is_some() || after.next_expiry.is_some() {
         keeper::ensure(paths)?;
     }
-    if let Some(mut history) = history {
-        history.append(entry, || past)?;
+    if after.pending.is_some() {
+        journal::reserve(paths, [&*live, &after])?;
+    }
+    if let Some(mut history) = history
+        && let Err(error) = history.append(entry, || past)
+    {
+        journal::release(paths);
+        return Err(error.into());
     }
     commit(paths, live, planned, after)?;
-    Ok(Applied { number, changed: true, diff })
+    Ok(Applied { number, changed: true, diff, again: None })
 }
 
 pub(super) fn entry(number: u64, author: &Author, diff: Vec<String>, content: Content) -> Entry {
@@ -368,6 +314,18 @@ fn try_commit(paths: &Paths, planned: Planned, mut after: Live) -> Result<Live, 
     prepared.flip()?;
     journal::forget_others(paths, Some(generation))?;
     Ok(after)
+}
+
+/// Most rules that an entry's message names.
+const NAMED: usize = 20;
+
+/// The rules that go, with their groups and identifiers.
+fn names(expired: &[Expired]) -> String {
+    let mut names: Vec<_> = expired.iter().take(NAMED).map(ToString::to_string).collect();
+    if expired.len() > NAMED {
+        names.push(format!("and {} more", expired.len() - NAMED));
+    }
+    names.join("; ")
 }
 
 /// Longest difference that is kept.

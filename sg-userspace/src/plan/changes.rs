@@ -8,11 +8,10 @@ use std::hash::Hash;
 use serde::Serialize;
 use sg_common::Direction;
 
-use super::details::{
-    described, difference, instant, interface, list, member, rule_details, settings,
-};
+use super::details::{described, difference, interface, list, member, rule_details, settings};
 use super::view::{OriginKey, PeerKey, RuleKey};
 use crate::compile::{Everybody, Origin, PeerName, RuleIdentity, RuleInfo};
+use crate::moment::rfc3339;
 use crate::policy::Policy;
 use crate::policy::model::{Rule, SecurityGroup, Vpc};
 
@@ -205,7 +204,7 @@ impl<'p> Changes<'p> {
             match (before, after) {
                 (None, Some((key, rule))) => {
                     self.rules[0].push(*key);
-                    let details = rule.expires.map(|at| format!("expires: {}", instant(at)));
+                    let details = rule.expires.map(|at| format!("expires: {}", rfc3339(at)));
                     let details = details.into_iter().collect();
                     self.push(Kind::Added, What::Rule, vpc, in_words(key, rule), details);
                 }

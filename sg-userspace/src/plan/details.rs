@@ -3,9 +3,8 @@
 use std::fmt::Display;
 use std::hash::Hash;
 
-use jiff::Timestamp;
-
 use super::changes::matched;
+use crate::moment::rfc3339;
 use crate::policy::Policy;
 use crate::policy::model::{
     ConnectionTracking, Dialect, Infrastructure, Interface, LiveFlows, PrefixList, Rule, Side, Vpc,
@@ -137,16 +136,10 @@ pub(super) fn rule_details(old: &Rule, new: &Rule) -> Vec<String> {
         details = described(&old.description, &new.description);
     }
     if old.expires != new.expires {
-        let told = |expires: Option<u64>| expires.map_or("never".to_owned(), instant);
+        let told = |expires: Option<u64>| expires.map_or("never".to_owned(), rfc3339);
         details.push(text("expires", told(old.expires), told(new.expires)));
     }
     details
-}
-
-/// Seconds since 1970 as policy files write them.
-pub(super) fn instant(seconds: u64) -> String {
-    let instant = i64::try_from(seconds).ok().and_then(|it| Timestamp::from_second(it).ok());
-    instant.map_or_else(|| format!("{seconds} s after 1970"), |instant| instant.to_string())
 }
 
 pub(super) fn described(before: &str, after: &str) -> Vec<String> {

@@ -150,7 +150,7 @@ impl<'b> Attachment<'b> {
         };
         let request = AttachRequest {
             policy: &case.policy,
-            source: Source { path: case.file.clone(), text: case.policy_text.clone() },
+            source: Source::file(case.file.clone(), case.policy_text.clone()),
             targets: case.interfaces.iter().enumerate().map(target).collect(),
             hooks: bench.hooks,
             audit: false,

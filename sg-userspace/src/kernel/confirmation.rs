@@ -1,0 +1,94 @@
+//! A policy that waits for its confirmation: kept, or taken back when its time is up.
+
+use super::live::{Live, TakenBack};
+use super::session::open_live;
+use super::transaction::{Author, accept, back_to, now};
+use super::{KernelError, Lock, Paths, keeper, maps, require_root};
+use crate::history::{History, Past};
+use crate::moment;
+
+/// Keeps a policy that waits for its confirmation.
+///
+/// # Errors
+/// When none waits, or its time is up; then it has been taken back when this returns.
+pub fn confirm(paths: &Paths) -> Result<u64, KernelError> {
+    require_root("confirm the policy")?;
+    let lock = Lock::take(&paths.lock())?;
+    let mut live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
+    match &live.pending {
+        None => return Err(none_waits(&live)),
+        Some(pending) if pending.is_overdue() => {
+            take_back(paths, &lock, &mut live)?;
+            return Err(none_waits(&live));
+        }
+        Some(_) => live.pending = None,
+    }
+    let generation = maps::generation(&paths.maps())?;
+    live.write(paths, generation)?;
+    Ok(live.number)
+}
+
+/// What became of the policy that somebody would like to confirm.
+fn none_waits(live: &Live) -> KernelError {
+    let Some(TakenBack { number, at, restored, entry }) = live.taken_back else {
+        return KernelError::Request("no policy waits for a confirmation".to_owned());
+    };
+    let in_force = if live.number == entry {
+        format!("policy {restored} is in force again, as entry {entry}")
+    } else {
+        format!(
+            "policy {restored} came back, as entry {entry}; now policy {} is in force",
+            live.number
+        )
+    };
+    KernelError::TakenBack { number, at: moment::rfc3339(at), in_force }
+}
+
+/// Takes back an unconfirmed policy whose time is up; tells whether there was one.
+///
+/// # Errors
+/// Any [`KernelError`]; then nothing has changed.
+pub(super) fn take_back_overdue(paths: &Paths) -> Result<bool, KernelError> {
+    let lock = Lock::take(&paths.lock())?;
+    let Some(mut live) = open_live(paths)? else { return Ok(false) };
+    if !live.pending.as_ref().is_some_and(|pending| pending.is_overdue()) {
+        return Ok(false);
+    }
+    take_back(paths, &lock, &mut live)?;
+    Ok(true)
+}
+
+fn take_back(paths: &Paths, lock: &Lock, live: &mut Live) -> Result<(), KernelError> {
+    let Some(pending) = live.pending.clone() else { return Ok(()) };
+    let past: Past = pending.previous.into();
+    let author = Author {
+        user: "sgctl".to_owned(),
+        command: "confirmation timed out".to_owned(),
+        message: Some(format!("policy {} was not confirmed in time", live.number)),
+    };
+    let (number, restored) = (live.number, pending.number);
+    let taken_back = |entry| Some(TakenBack { number, at: now(), restored, entry });
+    let history = History::open(&paths.state, Some(number)).map_err(KernelError::from);
+    let done = history.and_then(|history| {
+        live.taken_back = taken_back(history.next_number());
+        back_to(paths, lock, live, Some(history), past.clone(), &author, &accept)
+    });
+    match done {
+        // Whoever has locked themselves out waits for this, and cannot make room on the disk.
+        Err(KernelError::History(error)) => {
+            log::error!("the policy before comes back without an entry of the history: {error}");
+            live.taken_back = taken_back(number + 1);
+            back_to(paths, lock, live, None, past, &author, &accept)?;
+        }
+        other => _ = other?,
+    }
+    Ok(())
+}
+
+/// A change on top of an unconfirmed one would be confirmed, or taken back, with it.
+/// It goes by itself: whoever sees to that is started again, should it have been killed.
+pub(super) fn refuse_unconfirmed(paths: &Paths, live: &Live) -> Result<(), KernelError> {
+    let Some(pending) = &live.pending else { return Ok(()) };
+    keeper::ensure(paths)?;
+    Err(KernelError::Unconfirmed { number: live.number, seconds: pending.left().as_secs() })
+}
