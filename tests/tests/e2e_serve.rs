@@ -1,11 +1,18 @@
 //! Edits by the hundred: many at once are one change, and what is patched is what would be compiled.
 
 use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
 use sg_userspace::{
     kernel::{
         serve::Client,
@@ -14,6 +21,7 @@ use sg_userspace::{
     policy::edit::Edit,
 };
 use tests::{
+    example::Example,
     example::Side::Workload,
     lab::{self, ONE},
     net::Net,
@@ -154,5 +162,102 @@ fn a_killed_server_leaves_what_it_has_answered() -> Result<()> {
     }
     println!("{} edits answered before 12 kills", answered.len());
     ensure!(!answered.is_empty());
+    Ok(())
+}
+
+/// A line to the socket and the line that comes back, from a client that has nothing of ours.
+fn talk(stream: &UnixStream, request: &Value) -> Result<Value> {
+    stream.set_read_timeout(Some(LONG))?;
+    let mut line = request.to_string();
+    line.push('\n');
+    // Whoever is not served is answered before they ask.
+    _ = (&mut &*stream).write_all(line.as_bytes());
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    serde_json::from_str(&answer).with_context(|| format!("{request}: {answer:?}"))
+}
+
+/// Whoever talks to the socket directly is held to what holds of the verbs.
+#[test]
+fn a_bare_client_is_no_exception() -> Result<()> {
+    let net = Net::pair()?;
+    let text = format!(
+        "{}tests:\n  - {{from: client, to: server, protocol: tcp, port: 22, expect: drop}}\n",
+        ONE
+    );
+    let scenario = Scenario::attach(&net, &Example::new("lab", text)?, Workload)?;
+    let sgctl = scenario.controller("server");
+    let serving = serve(sgctl)?;
+    let stream = UnixStream::connect(sgctl.paths().socket())?;
+    let author = json!({"user": "mallory", "command": "nothing at all", "message": "why not"});
+    let ask = |edits: Value| talk(&stream, &json!({"edits": edits, "author": author}));
+    let empty = ask(json!([]))?;
+    ensure!(
+        empty["failed"].as_str().is_some_and(|why| why.contains("at least one edit")),
+        "{empty}"
+    );
+    let rule = |port: u16| {
+        let rule = format!("{{protocol: tcp, ports: {port}, from: 10.77.0.0/16}}");
+        json!([{"edit": "rule_authorize", "group": "web", "direction": "ingress", "rule": rule}])
+    };
+    let forbidden = ask(rule(22))?;
+    ensure!(forbidden["failed"].as_str().is_some_and(|why| why.contains("line ")), "{forbidden}");
+    let done = ask(rule(8080))?;
+    ensure!(done["done"]["number"] == 2, "{done}");
+    let entry = sgctl.json(&["history", "2"])?;
+    ensure!(entry["user"] != "mallory" && entry["message"] == "why not", "{entry}");
+    ensure!(entry["command"].as_str().is_some_and(|it| it.starts_with("e2e_serve")), "{entry}");
+
+    let second = sgctl.run(["serve"])?;
+    let process = format!("process {}", serving.id());
+    ensure!(second.code == Some(1), "{second:?}");
+    for words in [process.as_str(), "sgctl.socket", "runs already"] {
+        ensure!(second.stderr.contains(words), "{words}: {second:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn connections_have_an_end() -> Result<()> {
+    let net = Net::pair()?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let sgctl = scenario.controller("server");
+    let _serving = serve(sgctl)?;
+    let mut kept = Vec::new();
+    let refused = loop {
+        ensure!(kept.len() < 1000, "nobody is refused");
+        let stream = UnixStream::connect(sgctl.paths().socket())?;
+        let answer = talk(&stream, &json!({"edits": []}))?["failed"].to_string();
+        if answer.contains("takes no more") {
+            break answer;
+        }
+        kept.push(stream);
+    };
+    println!("{} connections, then {refused}", kept.len());
+    ensure!(kept.len() > 100, "{} connections are few", kept.len());
+    kept.clear();
+    tests::process::wait_until(LONG, || {
+        Ok(sgctl.run(["group", "create", "later"])?.code == Some(0))
+    })?;
+    Ok(())
+}
+
+/// A server that was told to stop keeps nobody from editing.
+#[test]
+fn a_stopped_server_is_done_without() -> Result<()> {
+    let net = Net::pair()?;
+    let scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    let sgctl = scenario.controller("server");
+    let serving = serve(sgctl)?;
+    let process = Pid::from_raw(serving.id().try_into()?);
+    kill(process, Signal::SIGSTOP)?;
+    let made = sgctl.run(["group", "create", "meanwhile"])?;
+    kill(process, Signal::SIGCONT)?;
+    let made = made.ok()?;
+    ensure!(made.stderr.contains("is stopped"), "{made:?}");
+    // It has seen that somebody else has written.
+    Client::connect(&sgctl.paths())?.edit(&add("later", "10.77.9.9", "meanwhile"))?;
+    let text = nothing_but_the_policy_is_in_force(sgctl)?;
+    ensure!(text.contains("meanwhile") && text.contains("later"), "{text}");
     Ok(())
 }

@@ -39,6 +39,7 @@ mod netlink;
 mod object;
 mod paths;
 mod pod;
+mod policy_tests;
 pub mod read;
 mod recover;
 pub mod refit;

@@ -11,7 +11,8 @@ use crate::policy::edit::{Done, Edit};
 pub struct EditRequest {
     /// In this order.
     pub edits: Vec<Edit>,
-    /// Who wants them.
+    /// Who wants them. `sgctl serve` looks itself, and takes the message alone from whoever asks.
+    #[serde(default)]
     pub author: Author,
 }
 
