@@ -136,6 +136,13 @@ fn an_unconfirmed_policy_goes_though_there_is_no_room_for_its_state() -> Result<
     sgctl.run(["confirm"])?.ok()?;
     let left = fs::read_dir(&disk.0)?.flatten().map(|entry| entry.file_name());
     ensure!(left.into_iter().all(|name| name != "way-back"), "room is kept for nothing");
+    // So with a rule whose time is over.
+    let timeout =
+        ["rule", "authorize", "web", "--type", "https", "--from", "10.1.0.0/16", "--timeout"];
+    sgctl.run(timeout.iter().chain(&["3s"]))?.ok()?;
+    disk.fill()?;
+    wait_until(LONG, || Ok(!listed()?.contains("10.1.0.0/16")))?;
+    fs::remove_file(disk.0.join("filling"))?;
     // And where there is no room for the way back, there is none forward.
     disk.fill()?;
     let refused = sgctl.with_file("apply", ONE, &["--confirm-within", "1h"])?;
@@ -144,7 +151,7 @@ fn an_unconfirmed_policy_goes_though_there_is_no_room_for_its_state() -> Result<
         "{refused:?}"
     );
     fs::remove_file(disk.0.join("filling"))?;
-    assert_eq!(number(&sgctl)?, 4);
+    assert_eq!(number(&sgctl)?, 6);
     sgctl.run(["detach", "--all"])?.ok()?;
     Ok(())
 }

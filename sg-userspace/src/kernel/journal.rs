@@ -215,9 +215,7 @@ pub(super) fn write(paths: &Paths, live: &Live, generation: u64) -> Result<(), K
         Ok(()) | Err(_) => {}
     }
     std::fs::rename(&temporary, &path).map_err(failed)?;
-    if live.pending.is_none() {
-        release(paths);
-    }
+    keep_room(paths, live, bytes.len() as u64);
     files::sync_directory(&paths.run).map_err(failed)
 }
 
@@ -235,6 +233,22 @@ pub(super) fn reserve(paths: &Paths, states: [&Live; 2]) -> Result<(), KernelErr
         release(paths);
         failed_to_reserve(&path, error)
     })
+}
+
+/// The same for rules whose time will be over, as far as there is room: what they leave is smaller, and holds what lines
+/// have joined meanwhile. Gives the room back when nothing is to go by itself.
+fn keep_room(paths: &Paths, live: &Live, size: u64) {
+    let path = paths.way_back();
+    if live.pending.is_some() || (live.next_expiry.is_some() && path.exists()) {
+        return;
+    }
+    release(paths);
+    if live.next_expiry.is_some()
+        && let Err(error) = files::reserve(&path, 2 * size)
+    {
+        release(paths);
+        log::warn!("no room is kept in {} for when a rule's time is over: {error}", path.display());
+    }
 }
 
 fn failed_to_reserve(path: &Path, source: io::Error) -> KernelError {
