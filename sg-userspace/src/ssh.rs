@@ -234,19 +234,20 @@ impl Passage<'_> {
             format!("no rule allows {} tcp/{port} {preposition} {}", direction.name(), self.remote);
         let flags = new.interfaces.get(&self.slot).map_or(0, |it| it.version.flags);
         let cuts = flags & InterfaceFlags::CUT_LIVE_FLOWS != 0;
+        let already = old.is_some_and(|(slot, rules)| !allows(slot, rules));
         let goes_on = match (keeping, self.flow) {
             (Keeping::Tracked(_), Some(flow)) => {
                 matches!(standing(flow, new, rules), Some(Standing::Allowed | Standing::Kept))
             }
             (Keeping::Adopted, _) => !cuts,
-            // Without an entry its packets are those of a new flow.
-            (Keeping::Tracked(_), None) | (Keeping::Nothing, _) => false,
+            // Without an entry its packets are those of a new flow. What was dropped before is not cut.
+            (Keeping::Tracked(_), None) => already,
+            (Keeping::Nothing, _) => false,
         };
         let interface = interface.to_owned();
         if !goes_on {
             return Fate::WouldBeCut { interface, why };
         }
-        let already = old.is_some_and(|(slot, rules)| !allows(slot, rules));
         Fate::CouldNotReturn { interface, why, already }
     }
 }
