@@ -66,7 +66,9 @@ pub(super) fn kill(options: Options) -> Result<Measured> {
     let (mut old, mut new) = (0, 0);
     let mut random = Random(0x5eed);
     for round in 0..options.rounds * KILLS {
-        let next = current % 2 + 1;
+        // Either of the others: what a killed change to one has left must not come into force with the other.
+        let step = if random.fraction() < 0.5 { 1 } else { 2 };
+        let next = (current - 1 + step) % policies::COUNT + 1;
         let applying = force.sgctl.start(["apply", force.path(next)])?;
         thread::sleep(latest.mul_f64(random.fraction()));
         // Killed, and waited for.
