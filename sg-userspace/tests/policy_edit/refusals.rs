@@ -124,6 +124,8 @@ fn a_rule_that_is_there_is_named() {
     let rule = "{type: ssh, from: {prefix_list: office}}";
     let error = apply(&mut edited, &authorize("web", rule)).expect_err("twice");
     assert_eq!(code(&error), "InvalidPermission.Duplicate");
+    let told = &error.findings[0].message;
+    assert!(told.contains("until 2") && told.contains("revoke it first"), "{told}");
     let id = error.findings[0].message.rsplit(' ').next().expect("an identifier").to_owned();
     let done = apply(&mut edited, &revoke_id("web", &id)).expect("the rule");
     assert_eq!(done.rules[0].to_string(), id);

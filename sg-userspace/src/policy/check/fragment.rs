@@ -77,7 +77,7 @@ pub(crate) fn rules<'r>(
 ) -> Read<Vec<Rule>> {
     read(text, |node, report| {
         let known = |(rule, id): (&Rule, RuleId)| {
-            ((rule.traffic, rule.peer.clone()), rule::First::Kept(id))
+            ((rule.traffic, rule.peer.clone()), rule::First::Kept { id, expires: rule.expires })
         };
         let mut seen: rule::Seen = there.map(known).collect();
         let mut rules = Vec::new();

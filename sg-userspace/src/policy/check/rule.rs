@@ -34,8 +34,8 @@ pub(super) type Seen = HashMap<(Traffic, Peer), First>;
 pub(super) enum First {
     /// It is written here.
     Written(Span),
-    /// The group has it.
-    Kept(RuleId),
+    /// The group has it, perhaps for a time.
+    Kept { id: RuleId, expires: Option<u64> },
 }
 
 pub(super) fn check<'n>(
@@ -98,7 +98,13 @@ fn duplicate(traffic: Traffic, first: First, span: Span, report: &mut Report) {
     let what = traffic::describe(traffic);
     let message = match first {
         First::Written(_) => format!("the group has this {what} rule already"),
-        First::Kept(id) => format!("the group has this {what} rule already: {id}"),
+        First::Kept { id, expires: None } => {
+            format!("the group has this {what} rule already: {id}")
+        }
+        First::Kept { id, expires: Some(at) } => format!(
+            "the group has this {what} rule already, until {} (revoke it first to have another time, or none): {id}",
+            crate::moment::rfc3339(at)
+        ),
     };
     let error = report.error(Code::PermissionDuplicate, span, message);
     if let First::Written(first) = first {
