@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
-use sg_userspace::history::{Content, Entry, History, Past};
+use sg_userspace::history::{Cause, Content, Entry, History, Past};
 use sg_userspace::policy::edit::Edit;
 
 fn past(text: &str) -> Past {
@@ -22,7 +22,8 @@ fn policy(groups: &[&str]) -> String {
 
 fn entry(number: u64, content: Content) -> Entry {
     let (user, command) = ("someone".to_owned(), "something".to_owned());
-    Entry { number, time: number, user, command, message: None, diff: Vec::new(), content }
+    let (message, diff, cause) = (None, Vec::new(), Cause::Change);
+    Entry { number, time: number, user, command, message, diff, content, cause }
 }
 
 fn whole(number: u64, text: &str) -> Entry {
@@ -38,6 +39,33 @@ fn append(state: &Path, in_force: u64, entry: Entry) {
     let mut history = History::open(state, Some(in_force)).expect("readable");
     assert_eq!(history.next_number(), entry.number);
     history.append(entry, || panic!("edits join")).expect("room");
+}
+
+#[test]
+fn what_went_by_itself_is_not_gone_back_to() {
+    let state = tempfile::tempdir().expect("a directory");
+    let state = state.path();
+    let back = |number, again| Entry { cause: Cause::TakenBack { again }, ..whole(number, "a") };
+    let expiry = |number| Entry { cause: Cause::Expiry, ..whole(number, "e") };
+    for entry in [
+        whole(1, "a"),
+        whole(2, "b"),
+        // Not confirmed in time.
+        whole(3, "c"),
+        back(4, 2),
+        // A mistake, while the time of an older rule was over.
+        whole(5, "d"),
+        expiry(6),
+        expiry(7),
+        // Back, and back again.
+        whole(8, "b"),
+    ] {
+        append(state, entry.number - 1, entry);
+    }
+    let history = History::open(state, Some(8)).expect("readable");
+    let before: Vec<_> = (1..=8).map(|number| history.before(number)).collect();
+    let expected = [None, Some(1), Some(2), Some(1), Some(4), Some(4), Some(4), Some(7)];
+    assert_eq!(before, expected);
 }
 
 #[test]

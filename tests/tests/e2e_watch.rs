@@ -225,6 +225,17 @@ fn recreated_and_attached_by_hand() -> Result<()> {
     let output = sgctl.run(["attach", "to-server"])?.ok()?;
     ensure!(output.stdout.starts_with("attached to-server as server (workload)"), "{output:?}");
     ensure!(device(sgctl)?["protected"] == true);
+    holds(&mut scenario)?;
+    // Also while a policy waits for its confirmation, which goes on waiting.
+    let sgctl = scenario.controller("server");
+    let text = lab::ONE.replace("description: everybody reads", "description: everybody");
+    sgctl.with_file("apply", &text, &["--confirm-within", "1h"])?.ok()?;
+    remove(&net)?;
+    recreate(&net)?;
+    sgctl.run(["attach", "to-server"])?.ok()?;
+    ensure!(device(sgctl)?["protected"] == true);
+    ensure!(sgctl.run(["status"])?.ok()?.stderr.contains("waits for its confirmation"));
+    sgctl.run(["confirm"])?.ok()?;
     holds(&mut scenario)
 }
 

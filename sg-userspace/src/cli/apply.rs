@@ -7,6 +7,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::{Exit, Format, Global, duration, output, policy_file, ssh_guard, test_report};
+use crate::history::Cause;
 use crate::kernel::live::{Live, Source};
 use crate::kernel::transaction::{Again, Applied, Author, Origin, Request, apply};
 use crate::kernel::{Paths, require_root};
@@ -70,6 +71,7 @@ pub(super) fn run(arguments: &Arguments, global: Global) -> anyhow::Result<Exit>
         author: &Author::of_process(arguments.message.clone()),
         review: &ssh_guard::reviewer(&paths, arguments.force),
         confirm_within: arguments.confirm_within,
+        cause: Cause::Change,
     };
     let applied = apply(&paths, &request)?;
     tell(&applied, arguments.confirm_within, global)?;

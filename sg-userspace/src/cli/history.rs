@@ -94,7 +94,7 @@ pub(super) fn missing(paths: &Paths, number: u64) -> String {
 
 impl<'e> Listed<'e> {
     fn new(entry: &'e Entry, in_force: Option<u64>) -> Self {
-        let Entry { number, time, user, command, message, diff, content: _ } = entry;
+        let Entry { number, time, user, command, message, diff, content: _, cause: _ } = entry;
         Self {
             number: *number,
             in_force: in_force == Some(*number),

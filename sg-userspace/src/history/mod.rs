@@ -39,6 +39,25 @@ pub struct Entry {
     pub diff: Vec<String>,
     /// The policy.
     pub content: Content,
+    /// How it came about.
+    #[serde(default)]
+    pub cause: Cause,
+}
+
+/// How an entry came about, for whoever looks for the policy before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Somebody changed the policy.
+    #[default]
+    Change,
+    /// The time of rules was over.
+    Expiry,
+    /// A policy that waited for its confirmation was taken back: whatever came behind entry `again` counts no more.
+    TakenBack {
+        /// The entry whose policy is in force again.
+        again: u64,
+    },
 }
 
 /// What an entry holds of its policy.
@@ -109,6 +128,19 @@ impl HistoryError {
     }
 }
 
+/// Moves a history that cannot be read out of the way; tells where it is.
+///
+/// # Errors
+/// When it cannot be moved.
+pub fn set_aside(state: &Path) -> Result<PathBuf, HistoryError> {
+    let directory = state.join("history");
+    let free = |number: &u32| !state.join(format!("history.damaged.{number}")).exists();
+    let number = (1..).find(free).unwrap_or(0);
+    let aside = state.join(format!("history.damaged.{number}"));
+    std::fs::rename(&directory, &aside).map_err(HistoryError::file("move away", &directory))?;
+    Ok(aside)
+}
+
 fn range(first: u64, last: u64) -> String {
     if last == 0 { "none".to_owned() } else { format!("{first} to {last}") }
 }
@@ -156,6 +188,25 @@ impl History {
     /// When that cannot be read.
     pub fn holds(state: &Path, number: u64) -> Result<bool, HistoryError> {
         segment::holds(&state.join("history"), number)
+    }
+
+    /// The entry to go back to from entry `number`: the one before it. What went by itself, as rules do whose time is
+    /// over and policies that nobody confirmed, is nobody's change to undo.
+    #[must_use]
+    pub fn before(&self, number: u64) -> Option<u64> {
+        let older = |number: u64| {
+            let mut numbers = self.entries().rev().map(|entry| entry.number);
+            numbers.find(|&older| older < number)
+        };
+        let mut at = number;
+        while let Some(entry) = self.entry(at) {
+            at = match entry.cause {
+                Cause::Expiry => older(at)?,
+                Cause::TakenBack { again } if again < at => again,
+                Cause::TakenBack { .. } | Cause::Change => break,
+            };
+        }
+        older(at)
     }
 
     /// The number that the next entry gets.

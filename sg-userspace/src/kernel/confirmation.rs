@@ -2,9 +2,9 @@
 
 use super::live::{Live, TakenBack};
 use super::session::open_live;
-use super::transaction::{Author, accept, back_to, now};
+use super::transaction::{Author, Back, accept, back_to, now};
 use super::{KernelError, Lock, Paths, keeper, maps, require_root};
-use crate::history::{History, Past};
+use crate::history::{Cause, History};
 use crate::moment;
 
 /// Keeps a policy that waits for its confirmation.
@@ -30,18 +30,17 @@ pub fn confirm(paths: &Paths) -> Result<u64, KernelError> {
 
 /// What became of the policy that somebody would like to confirm.
 fn none_waits(live: &Live) -> KernelError {
-    let Some(TakenBack { number, at, restored, entry }) = live.taken_back else {
-        return KernelError::Request("no policy waits for a confirmation".to_owned());
-    };
-    let in_force = if live.number == entry {
-        format!("policy {restored} is in force again, as entry {entry}")
-    } else {
-        format!(
-            "policy {restored} came back, as entry {entry}; now policy {} is in force",
+    match live.taken_back {
+        Some(TakenBack { number, at, restored, entry }) if live.number == entry => {
+            let in_force = format!("policy {restored} is in force again, as entry {entry}");
+            KernelError::TakenBack { number, at: moment::rfc3339(at), in_force }
+        }
+        // What became of an older one is not what is asked for.
+        Some(_) | None => KernelError::Request(format!(
+            "no policy waits for a confirmation; policy {} is in force",
             live.number
-        )
-    };
-    KernelError::TakenBack { number, at: moment::rfc3339(at), in_force }
+        )),
+    }
 }
 
 /// Takes back an unconfirmed policy whose time is up; tells whether there was one.
@@ -60,7 +59,8 @@ pub(super) fn take_back_overdue(paths: &Paths) -> Result<bool, KernelError> {
 
 fn take_back(paths: &Paths, lock: &Lock, live: &mut Live) -> Result<(), KernelError> {
     let Some(pending) = live.pending.clone() else { return Ok(()) };
-    let past: Past = pending.previous.into();
+    let cause = Cause::TakenBack { again: pending.number };
+    let back = Back { past: pending.previous.into(), cause };
     let author = Author {
         user: "sgctl".to_owned(),
         command: "confirmation timed out".to_owned(),
@@ -71,14 +71,14 @@ fn take_back(paths: &Paths, lock: &Lock, live: &mut Live) -> Result<(), KernelEr
     let history = History::open(&paths.state, Some(number)).map_err(KernelError::from);
     let done = history.and_then(|history| {
         live.taken_back = taken_back(history.next_number());
-        back_to(paths, lock, live, Some(history), past.clone(), &author, &accept)
+        back_to(paths, lock, live, Some(history), back.clone(), &author, &accept)
     });
     match done {
         // Whoever has locked themselves out waits for this, and cannot make room on the disk.
         Err(KernelError::History(error)) => {
             log::error!("the policy before comes back without an entry of the history: {error}");
             live.taken_back = taken_back(number + 1);
-            back_to(paths, lock, live, None, past, &author, &accept)?;
+            back_to(paths, lock, live, None, back, &author, &accept)?;
         }
         other => _ = other?,
     }

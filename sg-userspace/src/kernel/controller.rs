@@ -18,7 +18,7 @@ use super::transaction::{Review, Reviewer, commit, entry};
 use super::wanted::tables_for;
 use super::{KernelError, Paths, keeper, maps};
 use crate::compile::{Members, Membership};
-use crate::history::{Content, History, Past};
+use crate::history::{Cause, Content, Entry, History, Past};
 use crate::policy::Policy;
 use crate::policy::edit::{Done, Edit, Editor, Touched};
 use crate::policy::model::Interface;
@@ -322,11 +322,10 @@ impl Controller {
         let source = self.source_to_come(made);
         let policy = self.editor.policy();
         let narrows = edits.iter().all(is_expiry);
-        let written =
-            self.history.append(entry(number, &author, diff, Content::Edits(edits)), || Past {
-                text: crate::policy::write(policy),
-                ..source.into()
-            });
+        let cause = if narrows { Cause::Expiry } else { Cause::Change };
+        let entry = Entry { cause, ..entry(number, &author, diff, Content::Edits(edits)) };
+        let past = || Past { text: crate::policy::write(policy), ..source.into() };
+        let written = self.history.append(entry, past);
         match written {
             // A rule must not outlive its time for want of room on the disk.
             Err(error) if narrows => log::error!("rules go without an entry: {error}"),

@@ -34,9 +34,30 @@ pub(super) fn fits<'r>(
             Some(at) => as_attached(target, device, &attached[at], request.hooks)?,
             None => settled(request.policy, target, device)?,
         };
+        if entry.is_none() {
+            refuse_other_side(attached, &target)?;
+        }
         Ok(Fit { target, device, entry })
     };
     request.targets.iter().zip(devices).map(fit).collect()
+}
+
+/// An interface has one side: what it may say as a source, and which way is in, hang on it.
+fn refuse_other_side(attached: &[AttachedDevice], target: &Target) -> Result<(), KernelError> {
+    let Some(side) = target.side else { return Ok(()) };
+    let is_other = |one: &&AttachedDevice| {
+        one.interface == target.interface && side_of(one.instance.workload) != side
+    };
+    let Some(other) = attached.iter().find(is_other) else { return Ok(()) };
+    Err(KernelError::Request(format!(
+        "{} is attached as interface {:?} on side {}, and {} is to be the same on side {}; one interface has one side: give one of them another interface, or `sgctl detach {}` first",
+        other.device,
+        target.interface,
+        side_of(other.instance.workload).name(),
+        target.device,
+        side.name(),
+        other.device
+    )))
 }
 
 /// The target as what it is attached as, if that is what is wanted.

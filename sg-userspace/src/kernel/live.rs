@@ -199,6 +199,8 @@ impl Live {
                 Ok(None) | Err(_) if now != generation => generation = now,
                 // Or its files were written anew, as when a policy is confirmed.
                 Ok(None) | Err(_) if looks < LOOKS => std::thread::sleep(PAUSE),
+                // A first attach that was killed before its flip: nothing has ever been in force.
+                Ok(None) if generation == 0 => return Ok(None),
                 Ok(None) => {
                     let (path, why) = (paths.live(generation), "it is not there".to_owned());
                     return Err(KernelError::State { path, why });

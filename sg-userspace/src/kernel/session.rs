@@ -24,7 +24,7 @@ use super::{
     require_root, versions,
 };
 use crate::compile::{RuleSlots, Surroundings, TableSpec, compile};
-use crate::history::{History, Past};
+use crate::history::{self, History, HistoryError, Past};
 use crate::policy::Policy;
 use crate::policy::model::{Interface, Side};
 
@@ -103,7 +103,7 @@ pub fn attach(paths: &Paths, request: &AttachRequest<'_>) -> Result<Vec<Fitted>,
         devices: previous.as_ref().map_or_else(Vec::new, |live| live.devices.clone()),
         gone: previous.as_ref().map_or_else(Default::default, |live| live.gone.clone()),
         number,
-        pending: None,
+        pending: previous.as_ref().and_then(|live| live.pending.clone()),
         next_expiry: request.policy.next_expiry(),
         taken_back: previous.as_ref().and_then(|live| live.taken_back),
     };
@@ -128,7 +128,19 @@ pub fn attach(paths: &Paths, request: &AttachRequest<'_>) -> Result<Vec<Fitted>,
 
 /// The entry of a first attach, which no policy in force stands behind.
 fn begin_history(paths: &Paths, request: &AttachRequest<'_>) -> Result<u64, KernelError> {
-    let mut history = History::open(&paths.state, None)?;
+    let mut history = match History::open(&paths.state, None) {
+        // A host that comes up must be protected, whatever became of what was before.
+        Err(HistoryError::Damaged { path, why }) => {
+            let aside = history::set_aside(&paths.state)?;
+            log::error!(
+                "{} is damaged ({why}): the history begins anew, the old one is in {}",
+                path.display(),
+                aside.display()
+            );
+            History::open(&paths.state, None)?
+        }
+        other => other?,
+    };
     let number = history.next_number();
     let past: Past = request.source.clone().into();
     let author = Author::of_process(None);
@@ -156,7 +168,11 @@ fn refuse_another_policy(
     request: &AttachRequest<'_>,
 ) -> Result<(), KernelError> {
     let Some(live) = live else { return Ok(()) };
-    refuse_unconfirmed(paths, live)?;
+    // What was attached and is gone may come back at any time: until then nothing judges it.
+    let is_known = |target: &Target| live.devices.iter().any(|one| one.device == target.device);
+    if !request.targets.iter().all(is_known) {
+        refuse_unconfirmed(paths, live)?;
+    }
     if live.source.text != request.source.text {
         let attached: Vec<_> = live.devices.iter().map(|one| one.device.as_str()).collect();
         let attached = attached.join(", ");

@@ -25,7 +25,7 @@ use super::session::open_live;
 use super::wanted::tables_for;
 use super::{KernelError, Lock, Paths, journal, keeper, maps, require_root, serve};
 use crate::compile::TableSpec;
-use crate::history::{Content, Entry, History, Past};
+use crate::history::{Cause, Content, Entry, History, Past};
 use crate::policy::edit::Edit;
 use crate::policy::{Expired, Policy};
 
@@ -98,6 +98,8 @@ pub struct Request<'a> {
     pub review: Reviewer<'a>,
     /// The old policy comes back unless the new one is confirmed in this time.
     pub confirm_within: Option<Duration>,
+    /// How it comes about, for the history.
+    pub cause: Cause,
 }
 
 /// Puts another policy in force on all attached interfaces at once.
@@ -132,21 +134,30 @@ pub fn rollback(
         (Some(number), _) => (number, history.policy(number)?),
         (None, Some(pending)) => (pending.number, pending.previous.clone().into()),
         (None, None) => {
-            let number = before(&history, live.number)?;
+            let number = history.before(live.number).ok_or_else(|| {
+                KernelError::Request("there is no policy before the one in force".to_owned())
+            })?;
             (number, history.policy(number)?)
         }
     };
     let origin = history
         .entry(number)
         .map(|entry| Origin { time: entry.time, command: entry.command.clone() });
-    let applied = back_to(paths, &lock, &mut live, Some(history), past, author, review)?;
+    // What has not been confirmed is not to be gone back to.
+    let cause = live
+        .pending
+        .as_ref()
+        .map_or(Cause::Change, |pending| Cause::TakenBack { again: number.min(pending.number) });
+    let back = Back { past, cause };
+    let applied = back_to(paths, &lock, &mut live, Some(history), back, author, review)?;
     Ok(Applied { again: Some(Again { number, origin }), ..applied })
 }
 
-/// The entry before the one in force.
-fn before(history: &History, number: u64) -> Result<u64, KernelError> {
-    let older = history.entries().rev().map(|entry| entry.number).find(|&older| older < number);
-    older.ok_or_else(|| KernelError::Request("there is no policy before the one in force".into()))
+/// A policy of the past that is to be in force again.
+#[derive(Clone)]
+pub(super) struct Back {
+    pub(super) past: Past,
+    pub(super) cause: Cause,
 }
 
 /// Puts a policy of the past in force again.
@@ -155,7 +166,7 @@ pub(super) fn back_to(
     lock: &Lock,
     live: &mut Live,
     history: Option<History>,
-    past: Past,
+    Back { past, cause }: Back,
     author: &Author,
     review: Reviewer<'_>,
 ) -> Result<Applied, KernelError> {
@@ -167,6 +178,7 @@ pub(super) fn back_to(
         author,
         review,
         confirm_within: None,
+        cause,
     };
     replace(paths, lock, live, history, &request)
 }
@@ -246,6 +258,7 @@ fn replace(
     let number = history.as_ref().map_or(live.number + 1, History::next_number);
     let past: Past = source.clone().into();
     let entry = entry(number, request.author, diff.clone(), past.clone().into());
+    let entry = Entry { cause: request.cause, ..entry };
     let after = Live {
         source,
         tables,
@@ -274,7 +287,7 @@ fn replace(
 
 pub(super) fn entry(number: u64, author: &Author, diff: Vec<String>, content: Content) -> Entry {
     let Author { user, command, message } = author.clone();
-    Entry { number, time: now(), user, command, message, diff, content }
+    Entry { number, time: now(), user, command, message, diff, content, cause: Cause::Change }
 }
 
 /// Seconds since 1970.
