@@ -24,6 +24,9 @@ static SG_TRACE: u32 = 0;
 /// 1: time comes from a map and every decision is left in one.
 #[unsafe(no_mangle)]
 static SG_REPLAY: u32 = 0;
+/// 1: no event is written; each counts as suppressed.
+#[unsafe(no_mangle)]
+static SG_SILENT: u32 = 0;
 /// Elements of the reclaiming clock less one; their number is a power of two.
 #[unsafe(no_mangle)]
 static SG_CLOCK_MASK: u32 = 0;
@@ -78,6 +81,11 @@ pub(crate) fn trace() -> bool {
 #[inline(always)]
 pub(crate) fn replay() -> bool {
     read(&SG_REPLAY) != 0
+}
+
+#[inline(always)]
+pub(crate) fn silent() -> bool {
+    read(&SG_SILENT) != 0
 }
 
 #[inline(always)]

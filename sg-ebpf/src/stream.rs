@@ -39,7 +39,7 @@ pub(crate) fn emit(time: u64, kind: EventKind, fill: impl FnOnce(&mut Event)) {
     // SAFETY: the element is this processor's own, and programs do not nest on it.
     let counters = unsafe { &mut *counters };
     let is_drop = matches!(kind, EventKind::Drop);
-    if is_drop && !within_budget(counters, time) {
+    if globals::silent() || is_drop && !within_budget(counters, time) {
         counters.suppressed += 1;
         return;
     }

@@ -174,17 +174,27 @@ pub struct Runs {
 /// When there is no such program.
 pub fn runs(program: u32) -> Result<Runs, KernelError> {
     let failed = |source| KernelError::Syscall { call: "program statistics", source };
-    let fd = program_by_id(program).map_err(failed)?;
-    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
-    Ok(parse_runs(&std::fs::read_to_string(path).map_err(failed)?))
+    let told = told_of(&program_by_id(program).map_err(failed)?)?;
+    Ok(Runs { count: told.number("run_cnt"), time: told.number("run_time_ns") })
 }
 
-fn parse_runs(text: &str) -> Runs {
-    let number = |name: &str| {
-        let mut found = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+/// What the kernel tells of a program or a map, a line each.
+pub(super) struct Told(String);
+
+/// Asks for it.
+pub(super) fn told_of(fd: &OwnedFd) -> Result<Told, KernelError> {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    let failed = |source| KernelError::Syscall { call: "read of /proc/self/fdinfo", source };
+    std::fs::read_to_string(path).map(Told).map_err(failed)
+}
+
+impl Told {
+    /// The number of this name; 0 where there is none.
+    pub(super) fn number(&self, name: &str) -> u64 {
+        let mut found =
+            self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         found.next().and_then(|number| number.trim().parse().ok()).unwrap_or_default()
-    };
-    Runs { count: number("run_cnt"), time: number("run_time_ns") }
+    }
 }
 
 #[cfg(test)]
@@ -192,10 +202,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_read_from_what_the_kernel_says_of_a_program() {
+    fn numbers_are_read_by_their_whole_name() {
         let text =
             "pos:\t0\nprog_type:\t3\nrun_time_ns:\t1234\nrun_cnt:\t10\nrecursion_misses:\t0\n";
-        assert_eq!(parse_runs(text), Runs { count: 10, time: 1234 });
-        assert_eq!(parse_runs("pos:\t0\n"), Runs::default());
+        let told = Told(text.to_owned());
+        assert_eq!(told.number("run_cnt"), 10);
+        assert_eq!(told.number("run_time_ns"), 1234);
+        assert_eq!(told.number("run"), 0);
     }
 }

@@ -81,6 +81,9 @@ pub struct Instance {
     /// When the grace time ends in which flows are learnt, in nanoseconds of the monotonic clock; 0: none.
     #[serde(default)]
     pub grace_until: u64,
+    /// Report nothing: benchmarks only, which want to know what reporting costs.
+    #[serde(default)]
+    pub silent: bool,
 }
 
 impl Instance {
@@ -97,6 +100,7 @@ impl Instance {
             replay: false,
             drop_budget: DEFAULT_DROP_BUDGET,
             grace_until: 0,
+            silent: false,
         }
     }
 }
@@ -147,6 +151,7 @@ impl Object {
             ("SG_AUDIT", u32::from(instance.audit)),
             ("SG_TRACE", u32::from(instance.trace)),
             ("SG_REPLAY", u32::from(instance.replay)),
+            ("SG_SILENT", u32::from(instance.silent)),
             ("SG_CLOCK_MASK", flows - 1),
             ("SG_RULE_MASK", rules - 1),
             ("SG_DROP_BUDGET", instance.drop_budget),

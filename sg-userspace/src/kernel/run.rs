@@ -1,7 +1,5 @@
 //! Packets through the loaded programs without a device: BPF_PROG_TEST_RUN on maps of their own.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
@@ -10,13 +8,13 @@ use sg_common::abi::{Counter, Event};
 use sg_common::{Decision, Direction, LinkLayer, Verdict};
 use zerocopy::FromBytes as _;
 
-use super::commit::{Planned, Prepared, Slots};
 use super::hits::{RuleHits, RuleTable};
-use super::maps::{self, PolicyMaps};
+use super::maps;
 use super::object::{Object, Sizes, program};
 use super::pod::Abi;
 use super::read::{ReasonCount, read_counters};
 use super::replay::Replay;
+use super::unattached::{Pins, Unattached};
 use super::{Instance, KernelError, Paths, require_root};
 use crate::compile::TableSpec;
 
@@ -59,11 +57,8 @@ pub struct Runner {
     object: Object,
     hook: RunHook,
     replay: Replay,
-    pins: Arc<Pins>,
-    sizes: Sizes,
+    maps: Unattached,
     grace_until: u64,
-    tables: TableSpec,
-    slots: Slots,
     counters: PerCpuArray<MapData, Abi<Counter>>,
     events: RingBuf<MapData>,
     slot: u16,
@@ -113,8 +108,8 @@ impl Runner {
         grace_until: u64,
     ) -> Result<Self, KernelError> {
         require_root("run a test packet")?;
-        let pins = Arc::new(Pins::make(paths)?);
-        let mut runner = Self::load(&pins, tables, slot, link, hook, sizes, grace_until)?;
+        let maps = Unattached::make(paths, sizes)?;
+        let mut runner = Self::load(maps, tables, slot, link, hook, grace_until)?;
         runner.change(tables)?;
         Ok(runner)
     }
@@ -124,14 +119,7 @@ impl Runner {
     /// # Errors
     /// Any [`KernelError`].
     pub fn change(&mut self, tables: &TableSpec) -> Result<(), KernelError> {
-        let mut tables = tables.clone();
-        tables.share_flows(self.sizes.flows);
-        let planned = Planned::between(&self.tables, &tables, &self.slots, &self.sizes)?;
-        let maps = PolicyMaps::open(&self.pins.0)?;
-        let prepared = Prepared::write(maps, planned, &self.slots)?;
-        self.slots = prepared.slots.clone();
-        self.tables = tables;
-        prepared.flip()
+        self.maps.change(tables)
     }
 
     /// Loads the programs for another interface of the same tables, on the same maps.
@@ -144,18 +132,15 @@ impl Runner {
         slot: u16,
         link: LinkLayer,
     ) -> Result<Self, KernelError> {
-        let other =
-            Self::load(&self.pins, tables, slot, link, self.hook, &self.sizes, self.grace_until)?;
-        Ok(Self { tables: self.tables.clone(), slots: self.slots.clone(), ..other })
+        Self::load(self.maps.clone(), tables, slot, link, self.hook, self.grace_until)
     }
 
     fn load(
-        pins: &Arc<Pins>,
+        maps: Unattached,
         tables: &TableSpec,
         slot: u16,
         link: LinkLayer,
         hook: RunHook,
-        sizes: &Sizes,
         grace_until: u64,
     ) -> Result<Self, KernelError> {
         let interface = tables
@@ -169,28 +154,16 @@ impl Runner {
             grace_until,
             ..Instance::new(slot, interface.vpc, side, link)
         };
-        let mut object = Object::open(&pins.0, sizes, &instance)?;
+        let mut object = maps.open(&instance)?;
         match hook {
             RunHook::Tc => _ = object.tc(Direction::Ingress)?,
             RunHook::Xdp => _ = object.xdp()?,
         }
         object.tc(Direction::Egress)?;
         let replay = Replay::of_object(&mut object)?;
-        let counters = maps::counters(&pins.0)?;
-        let events = maps::events(&pins.0)?;
-        Ok(Self {
-            object,
-            hook,
-            replay,
-            pins: Arc::clone(pins),
-            sizes: *sizes,
-            grace_until,
-            tables: TableSpec::default(),
-            slots: Slots::default(),
-            counters,
-            events,
-            slot,
-        })
+        let counters = maps::counters(maps.pins())?;
+        let events = maps::events(maps.pins())?;
+        Ok(Self { object, hook, replay, maps, grace_until, counters, events, slot })
     }
 
     /// Judges one packet at a time of the runner's clock.
@@ -277,7 +250,7 @@ impl Runner {
     /// # Errors
     /// When the map cannot be read.
     pub fn rule_hits(&self) -> Result<Vec<RuleHits>, KernelError> {
-        RuleTable::open(&self.pins.0)?.read(self.tables.rules.keys().copied())
+        RuleTable::open(self.maps.pins())?.read(self.maps.tables().rules.keys().copied())
     }
 
     /// Forgets every flow, of the interfaces on the same maps too.
@@ -285,7 +258,7 @@ impl Runner {
     /// # Errors
     /// When a map cannot be read or written.
     pub fn forget_flows(&mut self) -> Result<(), KernelError> {
-        super::flush::at_rest(&self.pins.0)
+        super::flush::at_rest(self.maps.pins())
     }
 
     /// The events since the last call.
@@ -348,37 +321,5 @@ fn refused(error: ProgramError, length: usize) -> RunError {
     match source.io_error.raw_os_error() {
         Some(libc::EINVAL | libc::EMSGSIZE | libc::ENOMEM) => RunError::Length(length),
         _ => RunError::Kernel(KernelError::program("in a test run", error)),
-    }
-}
-
-/// A folder of pins that goes with its last runner.
-struct Pins(PathBuf);
-
-impl Pins {
-    fn make(paths: &Paths) -> Result<Self, KernelError> {
-        use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let parent = paths.bpffs.parent().unwrap_or(&paths.bpffs);
-        let name = format!("sg-run-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        let path = parent.join(name);
-        crate::files::create_private(&path).map_err(|error| {
-            if error.raw_os_error() == Some(libc::EPERM) {
-                KernelError::NoBpffs { path: path.clone() }
-            } else {
-                KernelError::file("make", &path)(error)
-            }
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
-        for entry in entries {
-            // Nothing else to do: the folder's name says whose it was.
-            let _best_effort = std::fs::remove_file(entry.path());
-        }
-        let _best_effort = std::fs::remove_dir(&self.0);
     }
 }
