@@ -13,29 +13,29 @@ use sg_userspace::policy::model::{
 const EVERYWHERE: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
 
 /// A number that looks drawn, the same in every run.
-pub(super) fn drawn(seed: usize) -> usize {
+pub fn drawn(seed: usize) -> usize {
     let mixed = (seed as u64 ^ 0x9e37_79b9).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     usize::try_from(mixed >> 33).unwrap_or_default()
 }
 
 /// An address of 10.0.0.0/8 by its number.
-pub(super) fn address(index: usize) -> Ipv4Addr {
+pub fn address(index: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x0a00_0000 | (u32::try_from(index).unwrap_or_default() & 0x00ff_ffff))
 }
 
 /// A block by its first address and length.
-pub(super) fn block(address: Ipv4Addr, length: u8) -> IpNet {
+pub fn block(address: Ipv4Addr, length: u8) -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(address, length).trunc())
 }
 
 /// A rule for a TCP port.
-pub(super) fn tcp(port: usize, peer: Peer) -> Rule {
+pub fn tcp(port: usize, peer: Peer) -> Rule {
     let port = u16::try_from(port % 60_000).unwrap_or_default() + 1;
     rule(Traffic::Ports { protocol: 6, first: port, last: port }, peer)
 }
 
 /// A rule to everywhere.
-pub(super) fn everywhere() -> Rule {
+pub fn everywhere() -> Rule {
     rule(Traffic::All, Peer::Cidr(EVERYWHERE))
 }
 
@@ -44,13 +44,13 @@ fn rule(traffic: Traffic, peer: Peer) -> Rule {
 }
 
 /// A group by its number.
-pub(super) fn group(index: usize, ingress: Vec<Rule>, egress: Vec<Rule>) -> SecurityGroup {
+pub fn group(index: usize, ingress: Vec<Rule>, egress: Vec<Rule>) -> SecurityGroup {
     let name = if index == 0 { "default".to_owned() } else { format!("group-{index}") };
     SecurityGroup { name, description: String::new(), ingress, egress }
 }
 
 /// An interface by its number.
-pub(super) fn interface(index: usize, address: IpNet, mut groups: Vec<usize>) -> Interface {
+pub fn interface(index: usize, address: IpNet, mut groups: Vec<usize>) -> Interface {
     groups.sort_unstable();
     groups.dedup();
     Interface {
@@ -66,12 +66,13 @@ pub(super) fn interface(index: usize, address: IpNet, mut groups: Vec<usize>) ->
     }
 }
 
-pub(super) fn interface_name(index: usize) -> String {
+/// Its name.
+pub fn interface_name(index: usize) -> String {
     format!("interface-{index}")
 }
 
 /// A policy of one VPC.
-pub(super) fn policy(
+pub fn policy(
     groups: Vec<SecurityGroup>,
     interfaces: Vec<Interface>,
     prefix_lists: Vec<PrefixList>,

@@ -9,7 +9,7 @@ mod editing;
 mod edits;
 mod figures;
 mod flows;
-mod generate;
+pub mod generate;
 mod load;
 mod member;
 mod memory;

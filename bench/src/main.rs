@@ -1,0 +1,83 @@
+//! `cargo xtask bench`: what a packet costs, held against floors that no stateful filter gets below. Writes
+//! `report.json` and `report.html`; a target that is missed is a failure.
+
+mod driver;
+mod floor;
+mod frames;
+mod machine;
+mod policies;
+mod report;
+mod rings;
+mod rounds;
+mod rows;
+mod stats;
+mod subject;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use tests::interrupt;
+
+use crate::machine::Machine;
+use crate::report::{Measured, Report, RowReport};
+use crate::rows::{Lab, ROWS, Row};
+
+/// Measures what a packet costs
+#[derive(Parser)]
+struct Args {
+    /// Fewer and shorter rounds, for a look
+    #[arg(long)]
+    quick: bool,
+    /// Only these rows of the table of targets
+    #[arg(long = "row", value_name = "NUMBER")]
+    rows: Vec<u8>,
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    out: PathBuf,
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    let wanted = |row: &&&dyn Row| args.rows.is_empty() || args.rows.contains(&row.number());
+    let rows: Vec<_> = ROWS.iter().filter(wanted).collect();
+    ensure!(!rows.is_empty(), "no row has such a number");
+    // The guards of the rows take away what they have made: they must not be passed by.
+    interrupt::watch()?;
+    let began = Instant::now();
+    let machine = Machine::look()?;
+    machine::on_last_processor()?;
+    let mut done = Vec::new();
+    for row in rows {
+        done.push(measured(*row, Lab { quick: args.quick }));
+        if interrupt::requested() {
+            println!("interrupted: what the rows have made is gone");
+            return Ok(ExitCode::from(130));
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let report = Report { machine, quick: args.quick, seconds, rows: done };
+    report.write(&args.out)?;
+    println!("{}", report.text());
+    println!("{} and report.html", args.out.join("report.json").display());
+    let passed = report.rows.iter().all(|row| row.measured.passed());
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Measures a row, and says on standard error how it came out.
+fn measured(row: &dyn Row, lab: Lab) -> RowReport {
+    eprint!("{}. {} ... ", row.number(), row.title());
+    let began = Instant::now();
+    let measured = row.measure(lab).unwrap_or_else(|error| Measured::failed(&error));
+    let seconds = began.elapsed().as_secs_f64();
+    let said = match (&measured.error, measured.passed()) {
+        (Some(error), _) => error,
+        (None, true) => "ok",
+        (None, false) => "MISSED",
+    };
+    eprintln!("{said} ({seconds:.1} s)");
+    let (number, title, method) = (row.number(), row.title(), row.method());
+    RowReport { number, title, method, seconds, measured }
+}
