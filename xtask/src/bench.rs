@@ -1,4 +1,6 @@
-//! `cargo xtask bench`: what things cost, by the package `tests`, optimised.
+//! `cargo xtask bench`: what things cost, by the packages `bench` and `tests`, optimised.
+
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -6,13 +8,21 @@ use crate::{cmd, privilege::Privilege};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    bench: Bench,
+    other: Option<Other>,
+    /// Fewer and shorter rounds, for a look (about two minutes)
+    #[arg(long)]
+    quick: bool,
+    /// Only these rows of the table of targets
+    #[arg(long = "row", value_name = "NUMBER")]
+    rows: Vec<u8>,
 }
 
+/// What is not about packets.
 #[derive(clap::Subcommand)]
-enum Bench {
+enum Other {
     /// Changes of a large policy, and of one under traffic: a table of ratios and their bounds
     Policy {
         /// Smaller sizes and fewer rounds, for a look
@@ -28,16 +38,34 @@ enum Bench {
 /// # Errors
 /// When it cannot be built, or a bound is not kept.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Bench::Policy { quick, filter } = &args.bench;
-    let privilege = Privilege::detect();
+    let Args { other, quick, rows } = args;
+    match other {
+        None => packets(*quick, rows),
+        Some(Other::Policy { quick, filter }) => policy(*quick, filter.as_deref()),
+    }
+}
+
+fn packets(quick: bool, rows: &[u8]) -> Result<()> {
+    cmd::run(cmd::cargo().args(["build", "--release", "--package", "bench"]))?;
+    let mut bench = optimised("bench")?;
+    bench.arg("--out").arg(cmd::target_dir().join("bench"));
+    for row in rows {
+        bench.args(["--row", &row.to_string()]);
+    }
+    cmd::run(bench.args(quick.then_some("--quick")))
+}
+
+fn policy(quick: bool, filter: Option<&str>) -> Result<()> {
     let packages = ["--package", "sg-userspace", "--package", "tests"];
     let bins = ["--bin", "sgctl", "--bin", "policy_bench"];
     cmd::run(cmd::cargo().args(["build", "--release"]).args(packages).args(bins))?;
-    let program = cmd::target_dir().join("release/policy_bench");
+    let mut bench = optimised("policy_bench")?;
+    cmd::run(bench.args(quick.then_some("--quick")).args(filter))
+}
+
+/// A program that has been built, with root's powers.
+fn optimised(name: &str) -> Result<Command> {
+    let program = cmd::target_dir().join("release").join(name);
     let program = program.to_str().context("the path of the target directory is no text")?;
-    let mut bench = privilege.command(program).context("measuring needs root or sudo")?;
-    if *quick {
-        bench.arg("--quick");
-    }
-    cmd::run(bench.args(filter))
+    Privilege::detect().command(program).context("measuring needs root or sudo")
 }

@@ -14,14 +14,32 @@ pub(crate) fn run() -> Result<()> {
     cmd::run(cmd::cargo().args(fuzz)).context("format: run `cargo fmt` in fuzz")?;
     cmd::run(cmd::cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]))
         .context("lints of the host crates")?;
-    lint_ebpf().context("lints of sg-ebpf")?;
+    for (package, bins) in EBPF {
+        lint_ebpf(package, bins).with_context(|| format!("lints of {package}"))?;
+    }
+    // Not among what `test` builds: nobody needs it to develop.
+    cmd::run(cmd::cargo().args([
+        "clippy",
+        "--package",
+        "bench",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+    .context("lints of bench")?;
+    cmd::run(cmd::cargo().args(["test", "--package", "bench"])).context("tests of bench")?;
     test::run(&test::Args::default())
 }
 
+/// The packages that are BPF programs, and these.
+const EBPF: [(&str, &[&str]); 2] =
+    [("sg-ebpf", &["sg-ebpf"]), ("sg-bench-ebpf", &["drive", "floor"])];
+
 /// Debian's BPF toolchain has no clippy, so two passes: clippy of the host's toolchain sees the
 /// same source compiled for the host, and the compiler's own lints run on the real target.
-fn lint_ebpf() -> Result<()> {
-    let clippy = ["clippy", "--package", "sg-ebpf", "--", "-D", "warnings"];
+fn lint_ebpf(package: &str, bins: &[&str]) -> Result<()> {
+    let clippy = ["clippy", "--package", package, "--", "-D", "warnings"];
     let mut cargo = cmd::cargo();
     // The crate has its own panic handler and nothing to unwind with, and BPF instructions in it, which
     // take an unstable feature even where they are only looked at. In a directory of its own: the variable
@@ -31,15 +49,18 @@ fn lint_ebpf() -> Result<()> {
     cmd::run(&mut cargo)?;
 
     let toolchain = toolchain::find().context("no BPF toolchain")?;
-    let mut cargo = toolchain.command("cargo");
-    cargo.args(["rustc", "--package", "sg-ebpf", "--bin", "sg-ebpf", "--release"]);
-    cargo.args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"]);
-    // Its own directory: another compiler's output would evict the host's.
-    cargo.arg("--target-dir").arg(cmd::target_dir().join("xtask-bpf"));
-    cargo.args(["--", "-D", "warnings"]);
-    // The flags that aya-build passes.
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags());
-    cmd::run(&mut cargo)
+    for bin in bins {
+        let mut cargo = toolchain.command("cargo");
+        cargo.args(["rustc", "--package", package, "--bin", bin, "--release"]);
+        cargo.args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"]);
+        // Its own directory: another compiler's output would evict the host's.
+        cargo.arg("--target-dir").arg(cmd::target_dir().join("xtask-bpf"));
+        cargo.args(["--", "-D", "warnings"]);
+        // The flags that aya-build passes.
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags());
+        cmd::run(&mut cargo)?;
+    }
+    Ok(())
 }
 
 fn rustflags() -> String {

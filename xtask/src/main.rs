@@ -48,7 +48,7 @@ enum Command {
     Attack(attack::Args),
     /// Set up, then do again and again, under a flood, what no packet may notice (about half an hour)
     Soak(soak::Args),
-    /// Set up, then measure what a change of policy costs (about twenty minutes)
+    /// Set up, then measure what a packet costs (about ten minutes), or a change of policy
     Bench(bench::Args),
     /// Set up, then replay captures: programs and host engine must agree on every packet
     Corpus(corpus::Args),
