@@ -47,7 +47,7 @@ impl Walk {
 
     /// From another round on, with the sequence numbers of the first: what is fresh is then other flows than in
     /// the first.
-    pub(crate) fn from_round(mut self, round: u32, ring: &Driver) -> Self {
+    pub(crate) fn beginning_at(mut self, round: u32, ring: &Driver) -> Self {
         self.drive.cursor = u64::from(round) << ring.bits;
         let behind = self.drive.advance.wrapping_mul(round);
         self.drive.sequence = self.drive.sequence.wrapping_sub(behind);

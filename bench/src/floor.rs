@@ -56,7 +56,8 @@ impl Floor {
         self.run(ring, &mut walk, ring.len()).context("filling the table of F").map(|_time| ())
     }
 
-    fn run(&self, ring: &Driver, walk: &mut Walk, count: u32) -> Result<f64> {
+    /// Runs so many packets, each of which must be found.
+    pub(crate) fn run(&self, ring: &Driver, walk: &mut Walk, count: u32) -> Result<f64> {
         let before = self.misses()?;
         let run = ring.run(walk, count)?;
         let missed = self.misses()? - before;

@@ -6,6 +6,7 @@ mod floor;
 mod frames;
 mod machine;
 mod policies;
+mod profile;
 mod report;
 mod rings;
 mod rounds;
@@ -17,9 +18,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use ::tests::interrupt;
 use anyhow::{Result, ensure};
 use clap::Parser;
-use tests::interrupt;
 
 use crate::machine::Machine;
 use crate::report::{Measured, Report, RowReport};
@@ -37,15 +38,33 @@ struct Args {
     /// Where the report goes
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
+    /// Instead: run one kind of packet for some seconds, for a profiler
+    #[arg(long, value_name = "KIND")]
+    profile: Option<profile::Kind>,
+    /// With --profile: how many seconds
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// With --profile: beside so many established flows, as a power of two
+    #[arg(long, default_value_t = 16)]
+    flows: u32,
+    /// With --profile: IPv6
+    #[arg(long)]
+    v6: bool,
 }
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    // The guards of the rows take away what they have made: they must not be passed by.
+    interrupt::watch()?;
+    if let Some(kind) = args.profile {
+        machine::on_last_processor()?;
+        let family = if args.v6 { frames::Family::V6 } else { frames::Family::V4 };
+        profile::run(kind, family, args.flows, args.seconds)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let wanted = |row: &&&dyn Row| args.rows.is_empty() || args.rows.contains(&row.number());
     let rows: Vec<_> = ROWS.iter().filter(wanted).collect();
     ensure!(!rows.is_empty(), "no row has such a number");
-    // The guards of the rows take away what they have made: they must not be passed by.
-    interrupt::watch()?;
     let began = Instant::now();
     let machine = Machine::look()?;
     machine::on_last_processor()?;

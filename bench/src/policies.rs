@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use ::tests::bench::generate::{self, block, everywhere, tcp};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sg_userspace::policy::Policy;
 use sg_userspace::policy::model::{Interface, Peer, PrefixList, Rule, SecurityGroup, Side};
-use tests::bench::generate::{self, block, everywhere, tcp};
 
 use crate::frames::{Family, LOCAL_V4, LOCAL_V6};
 use crate::rings::{PORT, rng};

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use ::tests::interrupt;
 use anyhow::{Context as _, Result};
-use tests::interrupt;
 
 use crate::stats::Spread;
 

@@ -3,13 +3,13 @@
 
 use std::cell::RefCell;
 
+use ::tests::case::check::Folders;
 use anyhow::{Context as _, Result, ensure};
 use sg_common::{Direction, Reason};
 use sg_userspace::compile::{Surroundings, TableSpec, compile};
 use sg_userspace::kernel::Sizes;
 use sg_userspace::kernel::bench::{Judge, StreamTotals};
 use sg_userspace::policy::Policy;
-use tests::case::check::Folders;
 
 use crate::driver::{Driver, Hook, Walk};
 use crate::floor::WARM;
@@ -29,7 +29,6 @@ const AT_ONCE: u32 = 1 << 13;
 /// The programs of one interface, host's side.
 pub(crate) struct Subject {
     judge: RefCell<Judge>,
-    tables: TableSpec,
     // Behind the programs, whose pins are in them.
     _folders: Folders,
 }
@@ -94,22 +93,17 @@ pub(crate) fn sizes(tables: &TableSpec, flows: u32) -> Sizes {
 
 impl Subject {
     /// The programs of the interface of this name, with room for so many flows.
-    pub(crate) fn new(tables: TableSpec, interface: &str, sizes: &Sizes) -> Result<Self> {
+    pub(crate) fn new(tables: &TableSpec, interface: &str, sizes: &Sizes) -> Result<Self> {
         let slot = tables.slot(interface).context("the interface has no slot")?;
         let folders = Folders::new();
-        let judge = Judge::new(folders.paths(), &tables, slot, sizes)?;
-        Ok(Self { judge: RefCell::new(judge), tables, _folders: folders })
+        let judge = Judge::new(folders.paths(), tables, slot, sizes)?;
+        Ok(Self { judge: RefCell::new(judge), _folders: folders })
     }
 
     /// The same programs on the same maps, but silent.
     pub(crate) fn silent(&self) -> Result<Self> {
         let judge = RefCell::new(self.judge.borrow().silent()?);
-        Ok(Self { judge, tables: self.tables.clone(), _folders: Folders::new() })
-    }
-
-    /// The policy that they judge by.
-    pub(crate) fn tables(&self) -> &TableSpec {
-        &self.tables
+        Ok(Self { judge, _folders: Folders::new() })
     }
 
     /// The programs themselves.

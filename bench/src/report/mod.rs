@@ -173,11 +173,14 @@ impl Bound {
             Sense::AtLeast => ratio >= bound,
             Sense::Told => true,
         };
-        match self.sense {
-            Sense::Told => Outcome::Told,
-            _ if !keeps(self.limit) => Outcome::Missed,
-            _ if self.aim.is_none_or(keeps) => Outcome::Met,
-            _ => Outcome::ShortOfAim,
+        if self.sense == Sense::Told {
+            Outcome::Told
+        } else if !keeps(self.limit) {
+            Outcome::Missed
+        } else if self.aim.is_none_or(keeps) {
+            Outcome::Met
+        } else {
+            Outcome::ShortOfAim
         }
     }
 }

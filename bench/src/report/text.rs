@@ -1,6 +1,6 @@
 //! The report for a terminal.
 
-use tests::suite;
+use ::tests::suite;
 
 use super::{Bound, Measured, Outcome, Report, RowReport, Sense};
 

@@ -46,7 +46,7 @@ fn point(lab: Lab, family: Family, bits: u32, name: &str) -> Result<Point> {
     let ring = Driver::new(&rings::from_anybody(1 << bits, family, false))?;
     let tables = compiled(&policies::open(), &[policies::host_name()])?;
     let sizes = sizes(&tables, ring.len());
-    let subject = Subject::new(tables, &policies::host_name(), &sizes)?;
+    let subject = Subject::new(&tables, &policies::host_name(), &sizes)?;
     subject.establish(&ring, family)?;
     let packets = Packets { family, stage: Stage::Data };
     let floor = Floor::new(sizes.flows)?;

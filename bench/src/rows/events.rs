@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Lab, Row};
+use super::{FRESH_RING, Lab, Row};
 use crate::driver::{Driver, Step};
 use crate::floor::{DRIVER, Floor};
 use crate::frames::{Family, Packets, Stage};
@@ -19,8 +19,6 @@ pub(super) struct Events;
 const ON: &str = "events on";
 const OFF: &str = "events off";
 const BOUND: Bound = Bound::at_most(1.05);
-/// Packets of the ring.
-const RING: usize = 1 << 16;
 /// More packets than the ring buffer holds events.
 const STORM: u32 = 1 << 18;
 
@@ -41,15 +39,15 @@ impl Row for Events {
 
     fn measure(&self, lab: Lab) -> Result<Measured> {
         let family = Family::V4;
-        let ring = Driver::new(&rings::from_anybody(RING, family, true))?;
+        let ring = Driver::new(&rings::from_anybody(FRESH_RING, family, true))?;
         let tables = compiled(&policies::open(), &[policies::host_name()])?;
         let sizes = sizes(&tables, 0);
-        let subject = Subject::new(tables, &policies::host_name(), &sizes)?;
+        let subject = Subject::new(&tables, &policies::host_name(), &sizes)?;
         let silent = subject.silent()?;
         let floor = Floor::new(1)?;
         let syn = Packets { family, stage: Stage::Syn };
         // Far from the others' rounds: no flow of the one is known to the other.
-        let quiet = silent.walk(syn)?.from_round(1 << 14, &ring);
+        let quiet = silent.walk(syn)?.beginning_at(1 << 14, &ring);
         let contenders = vec![
             floor.driver(&ring, syn)?,
             silent.opening(OFF, &ring, quiet),
@@ -62,7 +60,7 @@ impl Row for Events {
                 .also(&rounds, &[DRIVER])?,
         );
         account(&mut measured, &subject, &ring, "allowed")?;
-        let denied: Vec<_> = rings::from_anybody(RING, family, true)
+        let denied: Vec<_> = rings::from_anybody(FRESH_RING, family, true)
             .into_iter()
             .map(|step| Step { local_port: rings::PORT + 1, ..step })
             .collect();
@@ -75,7 +73,7 @@ impl Row for Events {
 /// A storm that nobody reads.
 fn account(measured: &mut Measured, subject: &Subject, ring: &Driver, what: &str) -> Result<()> {
     let walk = subject.walk(Packets { family: Family::V4, stage: Stage::Syn })?;
-    let mut walk = walk.from_round(1 << 13, ring);
+    let mut walk = walk.beginning_at(1 << 13, ring);
     let counted = subject.counted(|| ring.run(&mut walk, STORM).map(|_run| ()))?;
     exact(measured, counted, &format!("{what}, not read"));
     Ok(())
@@ -84,7 +82,7 @@ fn account(measured: &mut Measured, subject: &Subject, ring: &Driver, what: &str
 /// A storm with a reader on the other processor.
 fn read_meanwhile(measured: &mut Measured, subject: &Subject, ring: &Driver) -> Result<()> {
     let walk = subject.walk(Packets { family: Family::V4, stage: Stage::Syn })?;
-    let mut walk = walk.from_round(1 << 12, ring);
+    let mut walk = walk.beginning_at(1 << 12, ring);
     let before = subject.totals()?;
     let stop = AtomicBool::new(false);
     let mut borrowed = subject.judge().borrow_mut();

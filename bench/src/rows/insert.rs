@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Lab, Row};
+use super::{FRESH_RING, Lab, Row};
 use crate::driver::{Driver, FAMILIES};
 use crate::floor::{DRIVER, Floor, LOOKUP};
 use crate::frames::{Family, Packets, Stage};
@@ -14,8 +14,6 @@ pub(super) struct Insert;
 
 const FILLS: [(u32, &str); 2] = [(10, "1k flows"), (20, "1M flows")];
 const BOUND: Bound = Bound::at_most(5.0).aiming(3.5);
-/// Packets of the ring of new flows.
-const RING: usize = 1 << 16;
 
 impl Row for Insert {
     fn number(&self) -> u8 {
@@ -44,17 +42,17 @@ impl Row for Insert {
 
 fn point(lab: Lab, family: Family, bits: u32, name: &str) -> Result<Point> {
     let known = Driver::new(&rings::from_anybody(1 << bits, family, false))?;
-    let fresh = Driver::new(&rings::from_anybody(RING, family, true))?;
+    let fresh = Driver::new(&rings::from_anybody(FRESH_RING, family, true))?;
     let tables = compiled(&policies::open(), &[policies::host_name()])?;
     let sizes = sizes(&tables, known.len());
-    let subject = Subject::new(tables, &policies::host_name(), &sizes)?;
+    let subject = Subject::new(&tables, &policies::host_name(), &sizes)?;
     subject.establish(&known, family)?;
     let floor = Floor::new(sizes.flows)?;
     let (data, syn) =
         (Packets { family, stage: Stage::Data }, Packets { family, stage: Stage::Syn });
     floor.fill(&known, data)?;
     // The first round's are the established ones, drawn alike.
-    let walk = subject.walk(syn)?.from_round(1, &fresh);
+    let walk = subject.walk(syn)?.beginning_at(1, &fresh);
     let contenders = vec![
         floor.driver(&fresh, syn)?,
         floor.lookup(&known, data)?,

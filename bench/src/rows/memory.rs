@@ -1,11 +1,11 @@
 //! Row 12: what an entry takes, by the kernel's own account.
 
+use ::tests::bench::generate::{self, everywhere};
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use sg_userspace::kernel::bench::MapMemory;
 use sg_userspace::policy::Policy;
 use sg_userspace::policy::model::Peer;
-use tests::bench::generate::{self, everywhere};
 
 use super::{Lab, Row};
 use crate::driver::FAMILIES;
@@ -65,7 +65,7 @@ impl Row for Memory {
 fn maps(policy: &Policy) -> Result<Vec<MapMemory>> {
     let tables = compiled(policy, &[policies::host_name()])?;
     let sizes = sizes(&tables, 0);
-    let subject = Subject::new(tables, &policies::host_name(), &sizes)?;
+    let subject = Subject::new(&tables, &policies::host_name(), &sizes)?;
     let maps = subject.judge().borrow().memory()?;
     Ok(maps)
 }

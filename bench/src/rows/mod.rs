@@ -15,6 +15,9 @@ use anyhow::Result;
 use crate::report::Measured;
 use crate::rounds::Plan;
 
+/// Packets of a ring of new flows.
+pub(crate) const FRESH_RING: usize = 1 << 16;
+
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lab {

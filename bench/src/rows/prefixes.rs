@@ -65,6 +65,6 @@ fn scene(count: usize, family: Family) -> Result<(Driver, Subject)> {
     let blocks = policies::blocks(count, family);
     let tables = compiled(&policies::listed(&blocks), &[policies::host_name()])?;
     let sizes = sizes(&tables, 0);
-    let subject = Subject::new(tables, &policies::host_name(), &sizes)?;
+    let subject = Subject::new(&tables, &policies::host_name(), &sizes)?;
     Ok((Driver::new(&rings::from_blocks(RING, &blocks, true))?, subject))
 }

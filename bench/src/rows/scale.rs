@@ -1,12 +1,12 @@
 //! Row 3: a new flow under a policy that is large in other ways than prefixes.
 
+use ::tests::bench::generate::{self, block, everywhere, tcp};
 use anyhow::Result;
 use ipnet::IpNet;
 use sg_userspace::policy::Policy;
 use sg_userspace::policy::model::Peer;
-use tests::bench::generate::{self, block, everywhere, tcp};
 
-use super::{Lab, Row};
+use super::{FRESH_RING, Lab, Row};
 use crate::driver::{Driver, Step};
 use crate::floor::{DRIVER, Floor};
 use crate::frames::{Family, Packets, Stage};
@@ -18,8 +18,6 @@ use crate::{policies, rounds};
 pub(super) struct Scale;
 
 const BOUND: Bound = Bound::at_most(1.1);
-/// Packets of a ring.
-const RING: usize = 1 << 16;
 /// Groups whose members rules name, and members of each.
 const GROUPS: usize = 64;
 const MEMBERS: usize = 16;
@@ -76,7 +74,7 @@ struct Scene {
 fn load(scene: Scene) -> Result<(Driver, Subject)> {
     let tables = compiled(&scene.policy, &scene.local)?;
     let sizes = sizes(&tables, 0);
-    Ok((Driver::new(&scene.steps)?, Subject::new(tables, &scene.judge, &sizes)?))
+    Ok((Driver::new(&scene.steps)?, Subject::new(&tables, &scene.judge, &sizes)?))
 }
 
 /// One host is protected.
@@ -119,7 +117,7 @@ fn of_rules(count: usize) -> Result<Scene> {
         };
         Ok(step(from, remote_port(index), u16::try_from(1 + rule)?, true))
     };
-    let steps = (0..RING).map(&mut packet).collect::<Result<_>>()?;
+    let steps = (0..FRESH_RING).map(&mut packet).collect::<Result<_>>()?;
     Ok(alone(policy, steps))
 }
 
@@ -133,7 +131,7 @@ fn of_groups(count: usize) -> Result<Scene> {
         let from = policies::member_address(1 + rng.usize(..SHARED));
         step(from.into(), remote_port(index), PORT, true)
     };
-    Ok(alone(policy, (0..RING).map(packet).collect()))
+    Ok(alone(policy, (0..FRESH_RING).map(packet).collect()))
 }
 
 fn of_interfaces(count: usize) -> Result<Scene> {
@@ -166,7 +164,7 @@ fn of_interfaces(count: usize) -> Result<Scene> {
         let from = rings::inside(&mut rng, own_block(judge * RULES + rule)?);
         Ok(step(from, remote_port(index), u16::try_from(1 + rule)?, true))
     };
-    let steps = (0..RING).map(&mut packet).collect::<Result<_>>()?;
+    let steps = (0..FRESH_RING).map(&mut packet).collect::<Result<_>>()?;
     let policy = generate::policy(groups, interfaces, Vec::new());
     Ok(Scene { policy, judge: local[judge].clone(), local, steps })
 }

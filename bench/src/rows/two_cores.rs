@@ -101,7 +101,7 @@ impl Scene {
         let all = rings::from_anybody(2 * RING, DATA.family, false);
         let tables = compiled(&policies::open(), &[policies::host_name()])?;
         let sizes = sizes(&tables, u32::try_from(all.len())?);
-        let subject = Subject::new(tables, &policies::host_name(), &sizes)?;
+        let subject = Subject::new(&tables, &policies::host_name(), &sizes)?;
         let floors = Floor::new(sizes.flows)?;
         let (mut ours, mut floor) = (Vec::new(), Vec::new());
         for (processor, steps) in processors.into_iter().zip(all.chunks(RING)) {
@@ -112,7 +112,7 @@ impl Scene {
             subject.establish(&ring, DATA.family)?;
             ring.write(&mixed(steps))?;
             // In the first round the ports of new flows are still those of the established ones.
-            let walk = subject.walk(DATA)?.from_round(1, &ring);
+            let walk = subject.walk(DATA)?.beginning_at(1, &ring);
             ours.push(Lane { processor, ring, walk });
         }
         Ok(Self { subject, ours, floor, _floor: floors })
