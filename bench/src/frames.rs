@@ -73,7 +73,7 @@ impl Packets {
             sequence,
             advance,
             acknowledgement,
-            flags: flags.into(),
+            flags,
             ..Drive::default()
         }
     }

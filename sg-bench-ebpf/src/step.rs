@@ -36,7 +36,7 @@ pub(crate) struct Drive {
     /// TCP's acknowledgement number.
     pub(crate) acknowledgement: u32,
     /// TCP's flags.
-    pub(crate) flags: u32,
+    pub(crate) flags: u16,
     /// Keeps the size a multiple of eight.
-    pub(crate) padding: u32,
+    pub(crate) padding: [u16; 3],
 }

@@ -89,7 +89,7 @@ fn write_next(data: usize, end: usize) -> Option<()> {
     // SAFETY: as above.
     unsafe { store_u64(data + transport, ports | u64::from(sequence.to_be()) << 32) };
     // Five words long, and a window that is not closed.
-    let flags = 0x5000 | drive.flags as u16 ^ step.flags;
+    let flags = 0x5000 | drive.flags ^ step.flags;
     let rest =
         u64::from(drive.acknowledgement.to_be()) | u64::from(flags.to_be()) << 32 | 0xff << 48;
     // SAFETY: as above.

@@ -84,7 +84,9 @@ impl Task for Lookup {
 #[inline(always)]
 fn is_live(flow: *const Flow) -> bool {
     // SAFETY: an element of a preallocated map stays mapped.
-    unsafe { (&raw const (*flow).deadline).read_volatile() != 0 }
+    let deadline = unsafe { &raw const (*flow).deadline };
+    // SAFETY: likewise; volatile, or nothing would be read.
+    unsafe { deadline.read_volatile() != 0 }
 }
 
 /// Fills the table of F.
