@@ -4,7 +4,5 @@
 mod build_object;
 
 fn main() -> anyhow::Result<()> {
-    // Its packet reader is that of sg-ebpf.
-    println!("cargo:rerun-if-changed=../sg-ebpf/src/packet.rs");
     build_object::build("sg-bench-ebpf", "../sg-bench-ebpf")
 }

@@ -145,7 +145,7 @@ fn points(points: &[Point]) -> Markup {
         div.scroll { table {
             tr {
                 th { "case" } th { "ratio" } th { "half of the rounds" } th { "least, most" } th { "with driver" }
-                th { "ns a packet" }
+                th { "made of" }
             }
             @for point in points {
                 tr {
@@ -157,7 +157,7 @@ fn points(points: &[Point]) -> Markup {
                     td {
                         @for (index, part) in point.parts.iter().enumerate() {
                             @if index > 0 { ", " }
-                            (part.name) " " (format!("{:.1}", part.spread.median))
+                            (part.name) " " (format!("{:.1} {}", part.spread.median, part.unit))
                         }
                     }
                 }

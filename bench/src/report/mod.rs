@@ -222,8 +222,13 @@ impl Point {
     }
 
     /// Tells something in nanoseconds a packet.
-    pub(crate) fn with(mut self, name: &str, spread: Spread) -> Self {
-        self.parts.push(Part { name: name.to_owned(), unit: "ns", spread });
+    pub(crate) fn with(self, name: &str, spread: Spread) -> Self {
+        self.with_unit(name, "ns", spread)
+    }
+
+    /// Tells something in another unit.
+    pub(crate) fn with_unit(mut self, name: &str, unit: &'static str, spread: Spread) -> Self {
+        self.parts.push(Part { name: name.to_owned(), unit, spread });
         self
     }
 }

@@ -7,14 +7,14 @@ use super::{Bound, Measured, Outcome, Report, RowReport, Sense};
 /// A table of ratios, and the others behind it.
 pub(super) fn tables(report: &Report) -> String {
     let mut ratios =
-        suite::table(&["row", "ratio", "must be", "median", "half of the rounds", "", "ns"]);
+        suite::table(&["row", "ratio", "must be", "median", "half of the rounds", "", "made of"]);
     let mut rest = String::new();
     for row in &report.rows {
         for point in &row.measured.points {
             let parts: Vec<_> = point
                 .parts
                 .iter()
-                .map(|part| format!("{} {:.1}", part.name, part.spread.median))
+                .map(|part| format!("{} {:.1} {}", part.name, part.spread.median, part.unit))
                 .collect();
             ratios.add_row([
                 row.number.to_string(),

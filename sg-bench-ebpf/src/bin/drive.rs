@@ -16,9 +16,12 @@ use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
+#[path = "../bytes.rs"]
+mod bytes;
 #[path = "../step.rs"]
 mod step;
 
+use bytes::{behind, unaligned_load};
 use step::{Drive, Step};
 
 #[map]
@@ -120,39 +123,12 @@ unsafe fn write_address(data: usize, drive: &Drive, step: &Step) {
     }
 }
 
-/// `from + length`, in the one form from which the verifier learns how much there is.
-#[inline(always)]
-fn behind(from: usize, length: usize) -> usize {
-    let mut sum = from;
-    // SAFETY: adds a register to another.
-    unsafe {
-        asm!(
-            "{sum} += {length}",
-            sum = inout(reg) sum,
-            length = in(reg) length,
-            options(nostack, nomem, pure, preserves_flags),
-        );
-    }
-    sum
-}
-
-#[inline(always)]
-unsafe fn load_u64(address: usize) -> u64 {
-    let value: u64;
-    // SAFETY: the caller promises that the bytes are readable.
-    unsafe {
-        asm!(
-            "{value} = *(u64 *)({address} + 0)",
-            value = out(reg) value,
-            address = in(reg) address,
-            options(nostack, readonly, pure, preserves_flags),
-        );
-    }
-    value
-}
-
 macro_rules! unaligned_store {
     ($name:ident, $instruction:literal) => {
+        /// Stores a word.
+        ///
+        /// # Safety
+        /// The bytes must be writable, and nobody else's.
         #[inline(always)]
         unsafe fn $name(address: usize, value: u64) {
             // SAFETY: the caller promises that the bytes may be written.
@@ -168,6 +144,7 @@ macro_rules! unaligned_store {
     };
 }
 
+unaligned_load!(load_u64, "{value} = *(u64 *)({address} + 0)");
 unaligned_store!(store_u64, "*(u64 *)({address} + 0) = {value}");
 unaligned_store!(store_u32, "*(u32 *)({address} + 0) = {value}");
 

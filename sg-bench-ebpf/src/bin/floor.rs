@@ -1,40 +1,37 @@
-//! The floors that program cost is held against. X reads a packet's headers with the parser of the packet path and
-//! does no more; F looks one flow up besides, by the same key in a hash table of the same type, and reads one word of
-//! what it finds. Neither counts what goes well, which would cost it something: misses are counted.
+//! The floors that program cost is held against, XDP programs by hand that share nothing with the packet path: what
+//! that path does better or worse must not move them. X reads a packet's headers: Ethernet, IPv4 with its real header
+//! length or IPv6, lengths compared, no fragments, TCP or UDP ports. F looks one flow up besides, by a key as long as
+//! the packet path's in a hash table of the same type whose values are as large, and reads one word of what it finds.
+//! Neither counts what goes well, which would cost something: misses are counted.
 #![no_std]
 #![no_main]
-// The packet reader's loads; see sg-ebpf/src/packet.rs.
+// Loads that need not be aligned.
 #![feature(asm_experimental_arch)]
 
-#[path = "../../../sg-ebpf/src/packet.rs"]
-mod packet;
+use core::arch::asm;
 
-mod maps {
-    //! What the packet reader needs of the programs around it.
-
-    use aya_ebpf::macros::map;
-    use aya_ebpf::maps::PerCpuArray;
-
-    #[map]
-    pub(crate) static NUMBER: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-}
-
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
-use aya_ebpf::macros::{classifier, map, xdp};
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{HashMap, PerCpuArray};
-use aya_ebpf::programs::{TcContext, XdpContext};
-use sg_common::abi::{Flow, FlowKey, FlowKind};
-use sg_common::wire::ethernet::{self, Network};
-use sg_common::wire::ip::{IpHeader, IpVersion};
-use sg_common::wire::transport::{self, Transport};
-use sg_common::{Be16, LinkLayer, Packet, V4, V6};
+use aya_ebpf::programs::XdpContext;
+use sg_common::abi::{Flow, FlowKey};
+use sg_common::{V4, V6};
 
-use crate::packet::{TcPacket, XdpPacket};
+#[path = "../bytes.rs"]
+mod bytes;
+
+use bytes::{behind, unaligned_load};
+
+type KeyV4 = [u64; 2];
+type KeyV6 = [u64; 5];
+
+const _: () = assert!(size_of::<KeyV4>() == size_of::<FlowKey<V4>>());
+const _: () = assert!(size_of::<KeyV6>() == size_of::<FlowKey<V6>>());
 
 #[map]
-static FLOOR_V4: HashMap<FlowKey<V4>, Flow> = HashMap::with_max_entries(1, 0);
+static FLOOR_V4: HashMap<KeyV4, Flow> = HashMap::with_max_entries(1, 0);
 #[map]
-static FLOOR_V6: HashMap<FlowKey<V6>, Flow> = HashMap::with_max_entries(1, 0);
+static FLOOR_V6: HashMap<KeyV6, Flow> = HashMap::with_max_entries(1, 0);
 /// A value to insert, which is not on the stack.
 #[map]
 static VALUE: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
@@ -42,12 +39,21 @@ static VALUE: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static MISSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// What is done with a key.
+/// Where the network header begins.
+const NETWORK: usize = 14;
+/// Ethertypes as they stand in memory.
+const IPV4: u64 = 0x0800_u16.to_be() as u64;
+const IPV6: u64 = 0x86dd_u16.to_be() as u64;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const PORTS: usize = 8;
+
+/// What is done with a key; whether it came out well.
 trait Task {
-    /// Whether it was there; IPv4.
-    fn v4(key: &FlowKey<V4>) -> bool;
-    /// The same of IPv6.
-    fn v6(key: &FlowKey<V6>) -> bool;
+    /// IPv4.
+    fn v4(key: &KeyV4) -> bool;
+    /// IPv6.
+    fn v6(key: &KeyV6) -> bool;
 }
 
 /// X.
@@ -55,13 +61,13 @@ struct Parse;
 
 impl Task for Parse {
     #[inline(always)]
-    fn v4(_: &FlowKey<V4>) -> bool {
-        true
+    fn v4(key: &KeyV4) -> bool {
+        key[1] != 0
     }
 
     #[inline(always)]
-    fn v6(_: &FlowKey<V6>) -> bool {
-        true
+    fn v6(key: &KeyV6) -> bool {
+        key[4] != 0
     }
 }
 
@@ -70,12 +76,12 @@ struct Lookup;
 
 impl Task for Lookup {
     #[inline(always)]
-    fn v4(key: &FlowKey<V4>) -> bool {
+    fn v4(key: &KeyV4) -> bool {
         FLOOR_V4.get_ptr(key).is_some_and(is_live)
     }
 
     #[inline(always)]
-    fn v6(key: &FlowKey<V6>) -> bool {
+    fn v6(key: &KeyV6) -> bool {
         FLOOR_V6.get_ptr(key).is_some_and(is_live)
     }
 }
@@ -94,12 +100,12 @@ struct Fill;
 
 impl Task for Fill {
     #[inline(always)]
-    fn v4(key: &FlowKey<V4>) -> bool {
+    fn v4(key: &KeyV4) -> bool {
         live().is_some_and(|flow| FLOOR_V4.insert(key, flow, 0).is_ok())
     }
 
     #[inline(always)]
-    fn v6(key: &FlowKey<V6>) -> bool {
+    fn v6(key: &KeyV6) -> bool {
         live().is_some_and(|flow| FLOOR_V6.insert(key, flow, 0).is_ok())
     }
 }
@@ -129,88 +135,99 @@ fn fill_xdp(ctx: XdpContext) -> u32 {
     at_xdp::<Fill>(&ctx)
 }
 
-#[classifier]
-fn parse_tc(ctx: TcContext) -> i32 {
-    at_tc::<Parse>(&ctx)
-}
-
-#[classifier]
-fn lookup_tc(ctx: TcContext) -> i32 {
-    at_tc::<Lookup>(&ctx)
-}
-
 /// Nothing at all: what is left of a run is what leads to it.
 #[xdp(frags)]
 fn nothing_xdp(_: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-/// The same at TC.
-#[classifier]
-fn nothing_tc(_: TcContext) -> i32 {
-    TC_ACT_UNSPEC
-}
-
 #[inline(always)]
 fn at_xdp<T: Task>(ctx: &XdpContext) -> u32 {
-    if read::<T, _>(&XdpPacket::new(ctx)) {
+    if read::<T>(ctx.data(), ctx.data_end()).unwrap_or(false) {
         return xdp_action::XDP_PASS;
     }
-    missed();
-    xdp_action::XDP_DROP
-}
-
-#[inline(always)]
-fn at_tc<T: Task>(ctx: &TcContext) -> i32 {
-    if read::<T, _>(&TcPacket::new(ctx)) {
-        return TC_ACT_UNSPEC;
-    }
-    missed();
-    TC_ACT_SHOT
-}
-
-fn missed() {
     if let Some(misses) = MISSES.get_ptr_mut(0) {
         // SAFETY: as in `live`.
         unsafe { *misses += 1 };
     }
+    xdp_action::XDP_DROP
 }
 
 #[inline(always)]
-fn read<T: Task, P: Packet>(packet: &P) -> bool {
-    match ethernet::locate(packet, LinkLayer::Ethernet) {
-        Ok(Network { ethertype: ethernet::IPV4, offset, .. }) => {
-            key::<V4, P>(packet, offset).is_some_and(|key| T::v4(&key))
-        }
-        Ok(Network { ethertype: ethernet::IPV6, offset, .. }) => {
-            key::<V6, P>(packet, offset).is_some_and(|key| T::v6(&key))
-        }
-        Ok(_) | Err(_) => false,
+fn read<T: Task>(data: usize, end: usize) -> Option<bool> {
+    if behind(data, NETWORK + IPV4_HEADER) > end {
+        return None;
+    }
+    // SAFETY: so many bytes lie before the end.
+    match unsafe { load_u16(data + 12) } {
+        IPV4 => v4(data, end).map(|key| T::v4(&key)),
+        IPV6 => v6(data, end).map(|key| T::v6(&key)),
+        _ => None,
     }
 }
 
-/// The key of the flow of a packet that arrives.
+/// An IPv4 packet, whose fixed header is there.
 #[inline(always)]
-fn key<A: IpVersion + Default, P: Packet>(packet: &P, offset: usize) -> Option<FlowKey<A>> {
-    let mut header = IpHeader::<A>::default();
-    A::parse(packet, offset, &mut header).ok()?;
-    let mut transport = Transport::Other;
-    transport::parse(packet, &header, &mut transport).ok()?;
-    let (source, destination) = match transport {
-        Transport::Tcp(segment) => (segment.source, segment.destination),
-        Transport::Udp(source, destination) => (source, destination),
-        Transport::Icmp(_) | Transport::Sctp(_) | Transport::Other => return None,
-    };
-    Some(FlowKey {
-        local: header.destination,
-        remote: header.source,
-        local_port: destination,
-        remote_port: source,
-        slot: Be16::new(0),
-        protocol: header.protocol,
-        kind: FlowKind::Ports as u8,
-    })
+#[expect(clippy::cast_possible_truncation, reason = "fields of a word")]
+fn v4(data: usize, end: usize) -> Option<KeyV4> {
+    let at = data + NETWORK;
+    // SAFETY: the caller has seen that the header lies before the end.
+    let first = unsafe { load_u64(at) };
+    // SAFETY: likewise.
+    let second = unsafe { load_u64(at + 8) };
+    // SAFETY: likewise.
+    let destination = unsafe { load_u32(at + 16) };
+    let length = (first & 0xf) as usize * 4;
+    let total = usize::from(((first >> 16) as u16).to_be());
+    let fragment = ((first >> 48) as u16).to_be() & 0x3fff;
+    if first >> 4 & 0xf != 4
+        || length < IPV4_HEADER
+        || total < length
+        || total > end - at
+        || fragment != 0
+    {
+        return None;
+    }
+    let ports = ports(at + length, end, (second >> 8) as u8)?;
+    Some([second >> 32 | destination << 32, ports])
 }
+
+/// An IPv6 packet without extension headers.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "fields of a word")]
+fn v6(data: usize, end: usize) -> Option<KeyV6> {
+    let at = data + NETWORK;
+    if behind(at, IPV6_HEADER) > end {
+        return None;
+    }
+    let mut words = [0; 5];
+    for (index, word) in words.iter_mut().enumerate() {
+        // SAFETY: the header lies before the end.
+        *word = unsafe { load_u64(at + index * 8) };
+    }
+    let [first, source, source_too, destination, destination_too] = words;
+    let payload = usize::from(((first >> 32) as u16).to_be());
+    if first >> 4 & 0xf != 6 || payload > end - at - IPV6_HEADER {
+        return None;
+    }
+    let ports = ports(at + IPV6_HEADER, end, (first >> 48) as u8)?;
+    Some([source, source_too, destination, destination_too, ports])
+}
+
+/// Ports and protocol in one word.
+#[inline(always)]
+fn ports(at: usize, end: usize, protocol: u8) -> Option<u64> {
+    if !matches!(protocol, 6 | 17) || behind(at, PORTS) > end {
+        return None;
+    }
+    // SAFETY: so many bytes lie before the end.
+    let ports = unsafe { load_u64(at) };
+    Some(ports & 0xffff_ffff | u64::from(protocol) << 32)
+}
+
+unaligned_load!(load_u64, "{value} = *(u64 *)({address} + 0)");
+unaligned_load!(load_u32, "{value} = *(u32 *)({address} + 0)");
+unaligned_load!(load_u16, "{value} = *(u16 *)({address} + 0)");
 
 /// Never called: a panic that can be reached keeps the program from loading.
 #[cfg(not(test))]
