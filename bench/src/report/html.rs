@@ -104,8 +104,8 @@ fn how_to_read() -> Markup {
              known flows, new flows, events. In plots a bar is half of the rounds, red is the limit, green the aim."
         }
         p.quiet {
-            "F: an XDP program, written by hand, that parses and looks one flow up, by a key as long in a hash table of the same type, \
-             size and fill, and reads one word of it. X: one that only parses."
+            "F: an XDP program, written by hand, that parses and looks one flow up, by a key as long in a hash table of \
+             the same type, size and fill, and reads one word of it. X: one that only parses."
         }
     }
 }
