@@ -7,7 +7,7 @@ use tests::{
     example::Side::Workload,
     lab::{self, HTTP, ONE, SSH},
     net::Net,
-    process::wait_until,
+    process::{run, wait_until},
     scenario::{LONG, Probe::Tcp, Scenario},
     sgctl::Sgctl,
     traffic::Outcome::{Connected, TimedOut},
@@ -46,6 +46,33 @@ fn rollback_undoes_what_somebody_did() -> Result<()> {
     sgctl.run(["rollback"])?.ok()?;
     scenario.expect(&http)?;
     scenario.expect(&[("client", "server", Tcp(443), TimedOut)])
+}
+
+/// Killed when its permits are written and no state of it is: the next change, which gives the same numbers to another
+/// policy, must not bring them in force.
+#[test]
+fn what_a_killed_change_left_is_not_the_next_ones() -> Result<()> {
+    let net = Net::pair()?;
+    let mut scenario = Scenario::attach(&net, &lab::one()?, Workload)?;
+    scenario.serve("server", &[Tcp(80), Tcp(22), Tcp(443)])?;
+    let sgctl = scenario.controller("server");
+    let path = sgctl.policy("killed.yaml", &ONE.replace(HTTP, SSH))?;
+    let apply = ["apply", path.to_str().context("a path in UTF-8")?];
+    // The entry of the history fits, the state is more: SIGXFSZ, setrlimit(2).
+    let killed = run(&mut sgctl.wrapped(&["prlimit"], "--fsize=6000", apply), LONG)?;
+    ensure!(killed.code.is_none(), "{killed:?}");
+    let left = fs::read_dir(sgctl.paths().run)?.flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = left.collect();
+    ensure!(left.iter().any(|name| name == "live.2.tmp"), "{left:?}");
+    // A moment earlier there was nothing of it.
+    fs::remove_file(sgctl.paths().run.join("live.2.tmp"))?;
+    let https = "{type: https, from: [0.0.0.0/0, \"::/0\"]}";
+    sgctl.with_file("apply", &ONE.replace(HTTP, https), &[])?.ok()?;
+    scenario.expect(&[
+        ("client", "server", Tcp(443), Connected),
+        ("client", "server", Tcp(22), TimedOut),
+        ("client", "server", Tcp(80), TimedOut),
+    ])
 }
 
 /// Killed at any moment, a first attach can be made again.

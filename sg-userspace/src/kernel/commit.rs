@@ -14,6 +14,7 @@ use sg_common::abi::{ClassWord, Interface, InterfaceVersion};
 
 use super::address_tables::{ClassTable, Family};
 use super::bpf::wait_for_programs;
+use super::journal::Begun;
 use super::maps::PolicyMaps;
 use super::pod::Abi;
 use super::{KernelError, Sizes};
@@ -127,6 +128,7 @@ impl Planned {
 impl Prepared {
     /// Writes everything that changes nothing yet.
     pub(super) fn write(
+        _begun: &Begun,
         mut maps: PolicyMaps,
         Planned { changes }: Planned,
         slots: &Slots,

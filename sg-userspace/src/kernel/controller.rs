@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::commit::{Planned, Prepared};
 use super::confirmation::refuse_unconfirmed;
-use super::journal::{Change, Files, Stamp};
+use super::journal::{self, Change, Files, Stamp};
 use super::live::{Live, Source};
 use super::maps::PolicyMaps;
 use super::recover::settle;
@@ -342,12 +342,15 @@ fn write_patch(
     live: &Live,
     change: impl FnOnce(&Prepared) -> Change,
 ) -> Result<(super::commit::Slots, u64), KernelError> {
-    let prepared = Prepared::write(PolicyMaps::open(&paths.maps())?, planned, &live.slots)?;
+    let begun = journal::begin(paths)?;
+    let maps = PolicyMaps::open(&paths.maps())?;
+    let prepared = Prepared::write(&begun, maps, planned, &live.slots)?;
     let generation = prepared.next_generation();
     stamp.append(paths, change(&prepared))?;
     let slots = prepared.slots.clone();
     prepared.flip()?;
     stamp.levelled(paths, generation)?;
+    begun.end(paths)?;
     Ok((slots, generation))
 }
 

@@ -4,6 +4,10 @@
 //! made of it, so that such a change writes what it changes and not a million members. A line is written and
 //! synced before the generation word is flipped to its generation, and another one when the change has been
 //! levelled. The word in the kernel says how many lines count; what is behind them was interrupted.
+//!
+//! `live.begun` is there from before the first write into a map until the change is levelled and its files are all
+//! there is: a command that is killed in between is known by it, whatever else it has written. What it left in the
+//! maps under fresh numbers would be the next change's, which gives the same numbers to something else.
 
 use std::fs::{Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -33,6 +37,37 @@ pub(super) struct Change {
     pub(super) taken: usize,
     /// Which it gives back.
     pub(super) freed: Vec<u32>,
+}
+
+/// A change that may write into the maps.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Begun(());
+
+impl Begun {
+    /// In maps that no state tells of.
+    pub(super) const fn unrecorded() -> Self {
+        Self(())
+    }
+
+    /// The change is levelled, and its files are all there is.
+    pub(super) fn end(self, paths: &Paths) -> Result<(), KernelError> {
+        let path = begun(paths);
+        std::fs::remove_file(&path).map_err(KernelError::file("remove", &path))
+    }
+}
+
+/// Says that maps are about to be written.
+pub(super) fn begin(paths: &Paths) -> Result<Begun, KernelError> {
+    files::create_private(&paths.run).map_err(KernelError::file("make", &paths.run))?;
+    let path = begun(paths);
+    // Empty, it takes no room; and maps do not outlive a crash that would need it on a disk.
+    std::fs::File::create(&path).map_err(KernelError::file("make", &path))?;
+    Ok(Begun(()))
+}
+
+fn begun(paths: &Paths) -> PathBuf {
+    paths.run.join("live.begun")
 }
 
 /// A line of the log.
@@ -135,8 +170,11 @@ impl Stamp {
         self.log < (self.size / 2).max(1 << 16)
     }
 
-    /// Whether the files are still the same.
+    /// Whether the files are still the same, and nobody has begun what they do not tell of.
     pub(super) fn is_current(&self, paths: &Paths) -> bool {
+        if begun(paths).exists() {
+            return false;
+        }
         let base = std::fs::metadata(paths.live(self.base));
         let end = std::fs::metadata(log(paths, self.base)).map_or(0, |log| log.len());
         base.is_ok_and(|base| Identity::of(&base) == self.file) && end == self.log
@@ -264,10 +302,13 @@ pub(super) fn release(paths: &Paths) {
 /// Removes the files of every state but that of a generation as a whole.
 pub(super) fn forget_others(paths: &Paths, generation: Option<u64>) -> Result<(), KernelError> {
     let kept = generation.map(|generation| paths.live(generation));
-    for path in all(paths).map_err(KernelError::file("read", &paths.run))? {
-        if Some(&path) != kept.as_ref() {
-            std::fs::remove_file(&path).map_err(KernelError::file("remove", &path))?;
-        }
+    let mut others = all(paths).map_err(KernelError::file("read", &paths.run))?;
+    others.retain(|path| Some(path) != kept.as_ref());
+    // While it is there, the others are known to be what was interrupted.
+    let begun = begun(paths);
+    others.sort_by_key(|path| *path == begun);
+    for path in others {
+        std::fs::remove_file(&path).map_err(KernelError::file("remove", &path))?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use sg_common::{LinkLayer, Side};
 
 use super::bpf::{program_by_id, wait_for_programs};
 use super::commit::{Planned, Prepared, Slots};
+use super::journal::Begun;
 use super::maps::PolicyMaps;
 use super::object::Object;
 use super::pod::Abi;
@@ -82,7 +83,7 @@ fn by_batch(maps: PolicyMaps, tables: &TableSpec, sizes: &Sizes) -> Result<Times
     let planned = Planned::between(&TableSpec::default(), tables, &slots, sizes)?;
     let waiting = grace_periods()?;
     let started = Instant::now();
-    Prepared::write(maps, planned, &slots)?.flip()?;
+    Prepared::write(&Begun::unrecorded(), maps, planned, &slots)?.flip()?;
     Ok((started.elapsed(), waiting))
 }
 

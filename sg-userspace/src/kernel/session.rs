@@ -238,7 +238,10 @@ fn attach_all(
         }
         loaded.push((instance, Object::open(&paths.maps(), &live.sizes, &instance)?));
     }
-    let prepared = Prepared::write(PolicyMaps::open(&paths.maps())?, planned, &live.slots)?;
+    // The last of the files that go.
+    let begun = journal::begin(paths)?;
+    let maps = PolicyMaps::open(&paths.maps())?;
+    let prepared = Prepared::write(&begun, maps, planned, &live.slots)?;
     live.slots = prepared.slots.clone();
     let generation = prepared.next_generation();
     journal::write(paths, &live, generation)?;

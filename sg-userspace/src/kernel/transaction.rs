@@ -320,7 +320,9 @@ pub(super) fn commit(
 
 fn try_commit(paths: &Paths, planned: Planned, mut after: Live) -> Result<Live, KernelError> {
     let maps = PolicyMaps::open(&paths.maps())?;
-    let prepared = Prepared::write(maps, planned, &after.slots)?;
+    // The last of the files that go.
+    let begun = journal::begin(paths)?;
+    let prepared = Prepared::write(&begun, maps, planned, &after.slots)?;
     after.slots = prepared.slots.clone();
     let generation = prepared.next_generation();
     journal::write(paths, &after, generation)?;

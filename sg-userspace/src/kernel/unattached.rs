@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::commit::{Planned, Prepared, Slots};
+use super::journal::Begun;
 use super::maps::PolicyMaps;
 use super::object::{Object, Sizes};
 use super::{Instance, KernelError, Paths};
@@ -40,7 +41,7 @@ impl Unattached {
         tables.share_flows(self.sizes.flows);
         let planned = Planned::between(&self.tables, &tables, &self.slots, &self.sizes)?;
         let maps = PolicyMaps::open(&self.pins.0)?;
-        let prepared = Prepared::write(maps, planned, &self.slots)?;
+        let prepared = Prepared::write(&Begun::unrecorded(), maps, planned, &self.slots)?;
         self.slots = prepared.slots.clone();
         self.tables = tables;
         prepared.flip()
