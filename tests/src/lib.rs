@@ -26,6 +26,7 @@ pub mod big_tcp;
 pub mod capture;
 pub mod case;
 pub mod corpus;
+pub mod disk;
 pub mod example;
 pub mod frame;
 pub mod inject;

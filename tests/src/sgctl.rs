@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::unistd::Pid;
 use sg_userspace::kernel::Paths;
 
 use crate::{
@@ -172,6 +173,15 @@ impl<'ns> Sgctl<'ns> {
     #[must_use]
     pub fn paths(&self) -> Paths {
         Paths { bpffs: self.pins.clone(), run: self.dir.join("run"), state: self.dir.join("state") }
+    }
+
+    /// The process that keeps its deadlines, as its lock names it.
+    ///
+    /// # Errors
+    /// When there has been none.
+    pub fn keeper(&self) -> Result<Pid> {
+        let holder = fs::read_to_string(self.paths().keeper_lock()).context("the keeper's lock")?;
+        Ok(Pid::from_raw(holder.trim().parse()?))
     }
 
     /// Where its pins are.
