@@ -1,7 +1,7 @@
 //! Files that outlive a crash, and directories that only root reads.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 /// Makes a directory that only root reads, and those above it.
@@ -22,20 +22,34 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Allocates a file of this size: writing into it needs no more room.
+/// What follows a text in room that is larger.
+pub(crate) const PADDING: u8 = b' ';
+
+/// Has a file be at least this large, all of it allocated: writing into it needs no more room. Where there is none, it
+/// stays as it was.
 pub(crate) fn reserve(path: &Path, size: u64) -> io::Result<()> {
     use nix::fcntl::{FallocateFlags, fallocate};
-    let file = File::create(path)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    let before = file.metadata()?.len();
+    if before >= size {
+        return Ok(());
+    }
     let length = i64::try_from(size).map_err(io::Error::other)?;
     let allocated = fallocate(&file, FallocateFlags::empty(), 0, length);
-    allocated.map_err(io::Error::from).and_then(|()| file.sync_all())
+    let reserved = allocated.map_err(io::Error::from).and_then(|()| file.sync_all());
+    if reserved.is_err() {
+        let _best_effort =
+            if before == 0 { std::fs::remove_file(path) } else { file.set_len(before) };
+    }
+    reserved
 }
 
-/// As [`write_synced`], into room that is there: nothing is given back before everything is written.
+/// As [`write_synced`], into room that is there: nothing of it is given back, what is left is padded.
 pub(crate) fn overwrite_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
+    let left = file.metadata()?.len().saturating_sub(bytes.len() as u64);
     file.write_all(bytes)?;
-    file.set_len(bytes.len() as u64)?;
+    io::copy(&mut io::repeat(PADDING).take(left), &mut file)?;
     file.sync_all()
 }
 

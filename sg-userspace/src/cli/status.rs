@@ -4,7 +4,7 @@ use serde::Serialize;
 use sg_common::abi::INTERFACE_FLAGS;
 
 use super::table::Table;
-use super::warnings::{foreign_warning, remedy, unattached};
+use super::warnings::{foreign_warning, remedy, unattached, waiting};
 use super::{Exit, Format, Global, history, output};
 use crate::compile::{InterfaceSpec, Origin, TableSpec};
 use crate::history::History;
@@ -14,7 +14,7 @@ use crate::kernel::read::{self, FlowRecord, HookStatus, ReasonCount, TableFill};
 use crate::kernel::sight::look;
 use crate::kernel::stream::{self, StreamTotals};
 use crate::kernel::versions::{self, OtherVersion};
-use crate::kernel::{self, Device, KernelError, Paths, keeper, require_root};
+use crate::kernel::{self, Device, KernelError, Paths, require_root};
 
 /// Show what is attached, its counters and table fill
 #[derive(Debug, clap::Args)]
@@ -191,22 +191,6 @@ impl DeviceStatus {
             grace_left: grace_left(device.instance.grace_until, read::monotonic()),
         }
     }
-}
-
-/// What is to happen by itself, and whether somebody sees to it.
-fn waiting(paths: &Paths, live: &Live) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(pending) = &live.pending {
-        let (number, left) = (live.number, pending.left().as_secs());
-        lines.push(format!(
-            "policy {number} waits for its confirmation, {left} s more: `sgctl confirm`, or policy {} comes back",
-            pending.number
-        ));
-    }
-    if let Err(error) = keeper::ensure_if_needed(paths, live) {
-        lines.push(error.to_string());
-    }
-    lines
 }
 
 /// Seconds, begun ones counted whole.

@@ -8,10 +8,9 @@ use ipnet::IpNet;
 
 use super::commit::Planned;
 use super::live::{AttachedDevice, Live};
-use super::session::open_live;
 use super::transaction::commit;
 use super::wanted::tables_for;
-use super::{Device, KernelError, Lock, Paths};
+use super::{Device, KernelError, Lock, Paths, overdue};
 use crate::compile::{Surroundings, TableSpec};
 use crate::policy::model::Interface;
 
@@ -52,8 +51,8 @@ pub fn follow(paths: &Paths) -> Result<Vec<String>, KernelError> {
     if changed(&live)?.is_none() {
         return Ok(Vec::new());
     }
-    let _lock = Lock::try_take(&paths.lock())?;
-    let Some(mut live) = open_live(paths)? else { return Ok(Vec::new()) };
+    let lock = Lock::try_take(&paths.lock())?;
+    let Some(mut live) = overdue::open_live(paths, &lock)? else { return Ok(Vec::new()) };
     let Some((names, tables)) = changed(&live)? else { return Ok(Vec::new()) };
     let planned = Planned::between(&live.tables, &tables, &live.slots, &live.sizes)?;
     let after = Live { tables, ..live.clone() };

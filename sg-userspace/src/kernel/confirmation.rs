@@ -3,7 +3,7 @@
 use super::live::{Live, TakenBack};
 use super::session::open_live;
 use super::transaction::{Author, Back, accept, back_to, now};
-use super::{KernelError, Lock, Paths, keeper, maps, require_root};
+use super::{KernelError, Lock, Paths, keeper, maps, overdue, require_root};
 use crate::history::{Cause, History};
 use crate::moment;
 
@@ -25,6 +25,9 @@ pub fn confirm(paths: &Paths) -> Result<u64, KernelError> {
     }
     let generation = maps::generation(&paths.maps())?;
     live.write(paths, generation)?;
+    if let Err(error) = overdue::expire(paths, &lock) {
+        log::error!("rules whose time is over are still in force: {error}");
+    }
     Ok(live.number)
 }
 
@@ -43,21 +46,8 @@ fn none_waits(live: &Live) -> KernelError {
     }
 }
 
-/// Takes back an unconfirmed policy whose time is up; tells whether there was one.
-///
-/// # Errors
-/// Any [`KernelError`]; then nothing has changed.
-pub(super) fn take_back_overdue(paths: &Paths) -> Result<bool, KernelError> {
-    let lock = Lock::take(&paths.lock())?;
-    let Some(mut live) = open_live(paths)? else { return Ok(false) };
-    if !live.pending.as_ref().is_some_and(|pending| pending.is_overdue()) {
-        return Ok(false);
-    }
-    take_back(paths, &lock, &mut live)?;
-    Ok(true)
-}
-
-fn take_back(paths: &Paths, lock: &Lock, live: &mut Live) -> Result<(), KernelError> {
+/// Takes back the unconfirmed policy.
+pub(super) fn take_back(paths: &Paths, lock: &Lock, live: &mut Live) -> Result<(), KernelError> {
     let Some(pending) = live.pending.clone() else { return Ok(()) };
     let cause = Cause::TakenBack { again: pending.number };
     let back = Back { past: pending.previous.into(), cause };

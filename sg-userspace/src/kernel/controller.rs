@@ -16,7 +16,7 @@ use super::request::{EditRequest, Edited, author, edited, failed, refused};
 use super::session::open_live;
 use super::transaction::{Review, Reviewer, commit, entry};
 use super::wanted::tables_for;
-use super::{KernelError, Paths, keeper, maps};
+use super::{KernelError, Lock, Paths, keeper, maps, overdue};
 use crate::compile::{Members, Membership};
 use crate::history::{Cause, Content, Entry, History, Past};
 use crate::policy::Policy;
@@ -29,7 +29,8 @@ pub(super) struct Controller {
     live: Live,
     editor: Editor,
     members: Members,
-    history: History,
+    /// `None`: what is due goes without.
+    history: Option<History>,
     stamp: Stamp,
     generation: u64,
     /// A change failed: what is kept here may not be what is in force.
@@ -37,16 +38,30 @@ pub(super) struct Controller {
 }
 
 impl Controller {
-    /// Reads what is in force. The caller holds the lock, for as long as it commits.
-    pub(super) fn open(paths: &Paths) -> Result<Self, KernelError> {
-        let live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
+    /// Reads what is in force when what is overdue has gone. The caller holds the lock, for as long as it commits.
+    pub(super) fn open(paths: &Paths, lock: &Lock) -> Result<Self, KernelError> {
+        Self::with_history(paths, overdue::open_live(paths, lock)?)
+    }
+
+    fn with_history(paths: &Paths, live: Option<Live>) -> Result<Self, KernelError> {
+        let live = live.ok_or(KernelError::NothingAttached)?;
+        let history = History::open(&paths.state, Some(live.number))?;
+        Self::of(paths, live, Some(history))
+    }
+
+    /// The same of what has been read, with a history or, for what is due, without.
+    pub(super) fn of(
+        paths: &Paths,
+        live: Live,
+        history: Option<History>,
+    ) -> Result<Self, KernelError> {
         let loaded = crate::policy::load(&live.source.path, &live.source.text);
         let loaded = loaded.map_err(|error| KernelError::Request(error.to_string()))?;
         let (generation, stamp) = stamp(paths)?;
         Ok(Self {
             editor: Editor::new(loaded.policy),
             members: Members::of(&live.tables),
-            history: History::open(&paths.state, Some(live.number))?,
+            history,
             live,
             stamp,
             generation,
@@ -59,10 +74,11 @@ impl Controller {
         self.editor.policy()
     }
 
-    /// Whether nobody else has changed anything.
+    /// Whether nobody else has changed anything, and nothing is overdue.
     pub(super) fn is_current(&self, paths: &Paths) -> bool {
         let generation = maps::generation(&paths.maps());
         !self.is_stale
+            && !self.live.is_due()
             && generation.is_ok_and(|now| now == self.generation)
             && self.stamp.is_current(paths)
     }
@@ -76,7 +92,7 @@ impl Controller {
     ) -> Vec<Result<Edited, KernelError>> {
         if self.is_stale {
             // One of several that are tried one by one has failed half-way.
-            match Self::open(paths) {
+            match open_live(paths).and_then(|live| Self::with_history(paths, live)) {
                 Ok(anew) => *self = anew,
                 Err(error) => return refused(requests, &error),
             }
@@ -151,7 +167,8 @@ impl Controller {
         made: &[(&EditRequest, Vec<Done>)],
         review: Option<Reviewer<'_>>,
     ) -> Result<(u64, usize), KernelError> {
-        let number = self.history.next_number();
+        let next = self.live.number + 1;
+        let number = self.history.as_ref().map_or(next, History::next_number);
         let memberships = self.memberships(made).filter(|_| self.stamp.has_room());
         let writes = match memberships {
             Some(memberships) => self.patch(paths, number, made, &memberships, review)?,
@@ -277,9 +294,7 @@ impl Controller {
             next_expiry,
             ..self.live.clone()
         };
-        if after.next_expiry.is_some() {
-            keeper::ensure(paths)?;
-        }
+        keeper::ensure_for(paths, &self.live, &after)?;
         self.is_stale = true;
         self.record(number, made)?;
         if commit(paths, &mut self.live, planned, after)?
@@ -315,17 +330,18 @@ impl Controller {
         number: u64,
         made: &[(&EditRequest, Vec<Done>)],
     ) -> Result<(), KernelError> {
+        let source = self.source_to_come(made);
+        let Some(history) = &mut self.history else { return Ok(()) };
         let edits = edits(made);
         let dones = made.iter().flat_map(|(_request, done)| done);
         let diff = edits.iter().zip(dones).map(|(edit, done)| line(edit, done)).collect();
         let author = author(made);
-        let source = self.source_to_come(made);
         let policy = self.editor.policy();
         let narrows = edits.iter().all(is_expiry);
         let cause = if narrows { Cause::Expiry } else { Cause::Change };
         let entry = Entry { cause, ..entry(number, &author, diff, Content::Edits(edits)) };
         let past = || Past { text: crate::policy::write(policy), ..source.into() };
-        let written = self.history.append(entry, past);
+        let written = history.append(entry, past);
         match written {
             // A rule must not outlive its time for want of room on the disk.
             Err(error) if narrows => log::error!("rules go without an entry: {error}"),

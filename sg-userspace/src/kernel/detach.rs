@@ -2,7 +2,7 @@
 
 use super::live::{AttachedDevice, Live};
 use super::session::open_live;
-use super::{Device, KernelError, Lock, Paths, hooks, journal, maps, require_root, versions};
+use super::{Device, KernelError, Lock, Paths, hooks, journal, maps, require_root, room, versions};
 use crate::history::History;
 
 /// Takes one device off.
@@ -102,7 +102,7 @@ pub(super) fn remove_everything(paths: &Paths) -> Result<(), KernelError> {
         // Not empty: another version's pins are in it.
         let _kept = std::fs::remove_dir(path);
     }
-    journal::release(paths);
+    room::release(paths);
     journal::forget_others(paths, None)
 }
 

@@ -276,6 +276,14 @@ pub enum KernelError {
     /// Nobody would take an unconfirmed policy back.
     #[error("cannot start the process that keeps deadlines; nothing has changed")]
     Keeper(#[source] std::io::Error),
+    /// Somebody holds the process that keeps deadlines.
+    #[error(
+        "process {process}, which keeps deadlines, is held by a debugger and keeps none; let it go on (`kill -CONT {process}`), then try again"
+    )]
+    KeeperStopped {
+        /// Its number.
+        process: u32,
+    },
     /// The policy and the request do not fit.
     #[error("{0}")]
     Request(String),

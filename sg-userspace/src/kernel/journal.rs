@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::live::Live;
-use super::{KernelError, Paths};
+use super::{KernelError, Paths, room};
 use crate::compile::Patch;
 use crate::files;
 use crate::policy::edit::{Edit, Editor};
@@ -198,6 +198,7 @@ impl Stamp {
         let mut file = OpenOptions::new().append(true).create(true).open(&path).map_err(failed)?;
         file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(failed)?;
         self.log += bytes.len() as u64;
+        room::grow(paths, self.size + self.log);
         Ok(())
     }
 }
@@ -230,8 +231,13 @@ fn read_log(path: &Path, generation: u64) -> Result<(Vec<Change>, u64, bool), Ke
     Ok((changes, end, is_level && end == bytes.len() as u64))
 }
 
-/// Writes a state as a whole, or not at all.
-pub(super) fn write(paths: &Paths, live: &Live, generation: u64) -> Result<(), KernelError> {
+/// Writes a state as a whole, or not at all. On a full file system what `is_due` has the room that is kept for it.
+pub(super) fn write(
+    paths: &Paths,
+    live: &Live,
+    generation: u64,
+    is_due: bool,
+) -> Result<(), KernelError> {
     let path = paths.live(generation);
     let temporary = path.with_extension("tmp");
     let failed = |error| KernelError::file("write", &path)(error);
@@ -240,12 +246,9 @@ pub(super) fn write(paths: &Paths, live: &Live, generation: u64) -> Result<(), K
     if let Err(error) = files::write_synced(&temporary, &bytes) {
         // Half of it would look as if a command had been killed.
         let _best_effort = std::fs::remove_file(&temporary);
-        let ends_the_wait = live.pending.is_none();
-        if !(ends_the_wait && files::is_full(&error) && paths.way_back().exists()) {
+        if !files::is_full(&error) || !room::fill(paths, live, is_due, &bytes, &temporary) {
             return Err(failed(error));
         }
-        files::overwrite_synced(&paths.way_back(), &bytes).map_err(failed)?;
-        std::fs::rename(paths.way_back(), &temporary).map_err(failed)?;
     }
     // A log that an interrupted command left to this generation is not this state's.
     match std::fs::remove_file(log(paths, generation)) {
@@ -253,64 +256,41 @@ pub(super) fn write(paths: &Paths, live: &Live, generation: u64) -> Result<(), K
         Ok(()) | Err(_) => {}
     }
     std::fs::rename(&temporary, &path).map_err(failed)?;
-    keep_room(paths, live, bytes.len() as u64);
     files::sync_directory(&paths.run).map_err(failed)
 }
 
-/// Makes sure that an unconfirmed policy can be taken back though the file system is full then. What comes back has
-/// the content of the states before and after the change, and no more free elements than both have entries.
-pub(super) fn reserve(paths: &Paths, states: [&Live; 2]) -> Result<(), KernelError> {
-    let path = paths.way_back();
-    let mut size = 0;
-    for state in states {
-        let bytes =
-            serde_json::to_vec(state).map_err(|error| failed_to_reserve(&path, error.into()))?;
-        size += bytes.len() as u64;
-    }
-    files::reserve(&path, size).map_err(|error| {
-        release(paths);
-        failed_to_reserve(&path, error)
-    })
-}
-
-/// The same for rules whose time will be over, as far as there is room: what they leave is smaller, and holds what lines
-/// have joined meanwhile. Gives the room back when nothing is to go by itself.
-fn keep_room(paths: &Paths, live: &Live, size: u64) {
-    let path = paths.way_back();
-    if live.pending.is_some() || (live.next_expiry.is_some() && path.exists()) {
-        return;
-    }
-    release(paths);
-    if live.next_expiry.is_some()
-        && let Err(error) = files::reserve(&path, 2 * size)
-    {
-        release(paths);
-        log::warn!("no room is kept in {} for when a rule's time is over: {error}", path.display());
-    }
-}
-
-fn failed_to_reserve(path: &Path, source: io::Error) -> KernelError {
-    KernelError::NoRoomForTheWayBack { path: path.to_owned(), source }
-}
-
-/// Gives the room back.
-pub(super) fn release(paths: &Paths) {
-    // It is not there, as a rule.
-    let _best_effort = std::fs::remove_file(paths.way_back());
-}
-
-/// Removes the files of every state but that of a generation as a whole.
-pub(super) fn forget_others(paths: &Paths, generation: Option<u64>) -> Result<(), KernelError> {
-    let kept = generation.map(|generation| paths.live(generation));
-    let mut others = all(paths).map_err(KernelError::file("read", &paths.run))?;
-    others.retain(|path| Some(path) != kept.as_ref());
-    // While it is there, the others are known to be what was interrupted.
-    let begun = begun(paths);
-    others.sort_by_key(|path| *path == begun);
-    for path in others {
-        std::fs::remove_file(&path).map_err(KernelError::file("remove", &path))?;
-    }
+/// Removes the files of every state but that of a generation as a whole, and sees to the room that it is to have.
+pub(super) fn forget_others(paths: &Paths, kept: Option<(&Live, u64)>) -> Result<(), KernelError> {
+    let Some((live, generation)) = kept else { return clear(paths, None, &[]) };
+    clear(paths, Some(live), &[paths.live(generation)])?;
+    room::keep(paths, live, generation);
     Ok(())
+}
+
+/// Removes what does not lead to a generation: it has never counted, or does no more. The maps say already what the
+/// generation says, or nobody would know that they do not.
+pub(super) fn forget_strays(
+    paths: &Paths,
+    live: &Live,
+    generation: u64,
+) -> Result<(), KernelError> {
+    let Some(files) = Files::find(paths, generation)? else { return Ok(()) };
+    clear(paths, Some(live), &[paths.live(files.base), log(paths, files.base)])
+}
+
+fn clear(paths: &Paths, live: Option<&Live>, kept: &[PathBuf]) -> Result<(), KernelError> {
+    let begun = begun(paths);
+    let mut others = all(paths).map_err(KernelError::file("read", &paths.run))?;
+    let has_begun = others.contains(&begun);
+    others.retain(|path| !kept.contains(path) && *path != begun);
+    if let Some(live) = live {
+        room::recycle(paths, live, &mut others);
+    }
+    // While it is there, the others are known to be what was interrupted.
+    others.extend(has_begun.then_some(begun));
+    let remove =
+        |path: PathBuf| std::fs::remove_file(&path).map_err(KernelError::file("remove", path));
+    others.into_iter().try_for_each(remove)
 }
 
 /// Whether there is a file of any state.

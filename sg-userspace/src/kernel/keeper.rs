@@ -3,11 +3,13 @@
 //!
 //! A command that sets a deadline starts it, unless it runs; it ends with the last deadline. It leaves the
 //! session, the control group and the terminal of whoever started it, so it outlives all three. Should it be
-//! killed all the same, the next command that changes something does its work, and `status` starts it again.
+//! killed or stopped all the same, the next command that changes something does its work, and `status` starts it
+//! again. Whoever holds the lock and is stopped when a deadline is over is ended: a promise that somebody comes back
+//! in time is worth more than a command that does not go on, and one that is killed leaves nothing half-done.
 
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::live::Live;
-use super::{KernelError, Lock, Paths, confirmation, transaction};
+use super::{KernelError, Lock, Paths, overdue, process, transaction};
 
 /// The hidden verb that runs it.
 pub const VERB: &str = "keep-deadlines";
@@ -28,23 +30,45 @@ const LONGEST: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Starts the keeper, unless it runs. The caller holds the lock, without which no keeper ends: one that runs
-/// now will see what the caller is about to write.
+/// now will see what the caller is about to write. One that was told to stop would see nothing: another takes its
+/// place.
 ///
 /// # Errors
 /// [`KernelError::Keeper`] when it does not start.
 pub(super) fn ensure(paths: &Paths) -> Result<(), KernelError> {
-    if is_running(paths)? {
-        return Ok(());
+    let lock = paths.keeper_lock();
+    if Lock::is_held_by_the_living(&lock)? {
+        match Lock::end_stopped(&lock) {
+            Some(process) => log::warn!(
+                "process {process}, which keeps deadlines, was stopped; another takes its place"
+            ),
+            None => return refuse_held(&lock),
+        }
     }
     start(paths).map_err(KernelError::Keeper)
 }
 
-/// Whether one runs.
+/// A debugger may have it: then it is not ours to end.
+fn refuse_held(lock: &Path) -> Result<(), KernelError> {
+    match Lock::holder(lock).filter(|&process| process::is_stopped(process)) {
+        Some(process) => Err(KernelError::KeeperStopped { process }),
+        None => Ok(()),
+    }
+}
+
+/// Sees that somebody keeps the deadlines of what is to be in force. A change that does what is due is made also when
+/// nobody does.
 ///
 /// # Errors
-/// When its lock cannot be looked at.
-pub fn is_running(paths: &Paths) -> Result<bool, KernelError> {
-    Lock::is_held(&paths.keeper_lock())
+/// As [`ensure`].
+pub(super) fn ensure_for(paths: &Paths, before: &Live, after: &Live) -> Result<(), KernelError> {
+    match ensure_if_needed(paths, after) {
+        Err(error) if before.is_due() && !after.is_due() => {
+            log::error!("what is due goes, but nobody sees to what comes later: {error}");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// Starts one where deadlines are to be kept and nobody does: it was killed.
@@ -53,6 +77,15 @@ pub fn is_running(paths: &Paths) -> Result<bool, KernelError> {
 /// Any [`KernelError`].
 pub fn ensure_if_needed(paths: &Paths, live: &Live) -> Result<(), KernelError> {
     if next_deadline(live).is_some() { ensure(paths) } else { Ok(()) }
+}
+
+/// What keeps it, and everybody else, from changing anything, if that can be seen.
+#[must_use]
+pub fn hindrance(paths: &Paths) -> Option<String> {
+    let process = Lock::holder(&paths.lock()).filter(|&one| process::is_stopped(one))?;
+    Some(format!(
+        "another sgctl (process {process}) was stopped in the middle of a change, and nothing can be changed until it ends: `kill -CONT {process}` has it go on"
+    ))
 }
 
 fn start(paths: &Paths) -> io::Result<()> {
@@ -120,8 +153,8 @@ fn step(paths: &Paths, own_lock: &mut Option<Lock>) -> Result<Duration, KernelEr
     let next = Live::read(paths)?.as_ref().and_then(next_deadline);
     match next {
         Some(wait) if wait.is_zero() => {
-            confirmation::take_back_overdue(paths)?;
-            transaction::remove_expired(paths)?;
+            let lock = Lock::take_in_time(&paths.lock())?;
+            overdue::clear(paths, &lock)?;
             Ok(Duration::ZERO)
         }
         Some(wait) => Ok(wait.min(LONGEST)),

@@ -230,8 +230,26 @@ impl Live {
 
     /// Writes the state of the generation in force anew.
     pub(super) fn write(&self, paths: &Paths, generation: u64) -> Result<(), KernelError> {
-        journal::write(paths, self, generation)?;
-        journal::forget_others(paths, Some(generation))
+        journal::write(paths, self, generation, false)?;
+        journal::forget_others(paths, Some((self, generation)))
+    }
+
+    /// Whether the policy was not confirmed in time.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.pending.as_ref().is_some_and(Pending::is_overdue)
+    }
+
+    /// Whether there are rules whose time is over.
+    #[must_use]
+    pub fn has_expired(&self) -> bool {
+        self.next_expiry.is_some_and(|at| at <= transaction::now())
+    }
+
+    /// Whether something should have gone by itself.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.is_overdue() || self.has_expired()
     }
 
     /// What the numbers in events and flows stand for.

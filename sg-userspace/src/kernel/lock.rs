@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::KernelError;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{KernelError, process};
 
 /// A lock on a file, given up when dropped or when its holder dies.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub struct Lock {
 const WAIT: Duration = Duration::from_secs(10);
 /// From when on a person would like to know what is going on.
 const SILENCE: Duration = Duration::from_secs(1);
+/// Longest wait for the locks of a process that was killed.
+const DYING: Duration = Duration::from_secs(2);
 /// Between two looks. The lock has no queue: who looks often gets it soon.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -32,6 +37,55 @@ impl Lock {
     /// [`KernelError::Busy`] with the holder's process id when it does not come free in ten seconds.
     pub fn take(path: &Path) -> Result<Self, KernelError> {
         Self::take_within(path, WAIT)
+    }
+
+    /// Takes the lock for what is overdue. A holder that was told to stop could keep everyone from it for ever: it is
+    /// ended, and what it has left half-done is levelled as after any command that was killed.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(super) fn take_in_time(path: &Path) -> Result<Self, KernelError> {
+        match Self::take_within(path, SILENCE) {
+            Err(KernelError::Busy { .. }) => {
+                if let Some(process) = Self::end_stopped(path) {
+                    log::warn!(
+                        "process {process}, which was stopped, kept others from what is overdue: ended"
+                    );
+                }
+                Self::take(path)
+            }
+            other => other,
+        }
+    }
+
+    /// Ends the holder, if it is an sgctl that was told to stop, and tells who it was. By the kernel's word alone: a number
+    /// in a file may be another process's by now.
+    pub(super) fn end_stopped(path: &Path) -> Option<u32> {
+        let file = File::open(path).ok()?;
+        let mut holders = in_proc(&file).into_iter();
+        let process = holders.find(|&one| process::is_stopped_sgctl(one, &file))?;
+        kill(Pid::from_raw(process.try_into().ok()?), Signal::SIGKILL).ok()?;
+        let started = Instant::now();
+        while Self::is_held(path).ok()? && started.elapsed() < DYING {
+            std::thread::sleep(PAUSE);
+        }
+        Some(process)
+    }
+
+    /// As [`Self::is_held`], but waits for a holder that is ending.
+    ///
+    /// # Errors
+    /// When the lock cannot be looked at.
+    pub(super) fn is_held_by_the_living(path: &Path) -> Result<bool, KernelError> {
+        let started = Instant::now();
+        while Self::is_held(path)? {
+            let is_ending = Self::holder(path).is_some_and(process::is_ending);
+            if !is_ending || started.elapsed() >= DYING {
+                return Ok(true);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(false)
     }
 
     /// Takes the lock if nobody has it: for whoever only reads, and for what has one holder for long.
@@ -106,17 +160,24 @@ impl Lock {
         if !Self::is_held(path).ok()? {
             return None;
         }
-        holder(&mut File::open(path).ok()?).0
+        holder(&mut File::open(path).ok()?).process
     }
 }
 
 /// Whoever has a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holder(Option<u32>);
+pub struct Holder {
+    process: Option<u32>,
+    is_stopped: bool,
+}
 
 impl Display for Holder {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        match self.process {
+            Some(process) if self.is_stopped => write!(
+                formatter,
+                "process {process}, which is stopped: `kill -CONT {process}` has it go on"
+            ),
             Some(process) => write!(formatter, "process {process}"),
             None => formatter.write_str("a process that cannot be seen from here"),
         }
@@ -127,14 +188,15 @@ impl Display for Holder {
 fn holder(file: &mut File) -> Holder {
     let mut text = String::new();
     let _best_effort = file.rewind().and_then(|()| file.read_to_string(&mut text));
-    Holder(text.trim().parse().ok().or_else(|| in_proc(file)))
+    let process = text.trim().parse().ok().or_else(|| in_proc(file).first().copied());
+    Holder { process, is_stopped: process.is_some_and(process::is_stopped) }
 }
 
-/// The process of a lock on this file, as `/proc/locks` has it:
+/// The processes of locks on this file, as `/proc/locks` has it:
 /// `1: FLOCK  ADVISORY  WRITE 1234 00:1a:5678 0 EOF`.
-fn in_proc(file: &File) -> Option<u32> {
-    let inode = file.metadata().ok()?.ino().to_string();
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+fn in_proc(file: &File) -> Vec<u32> {
+    let Ok(inode) = file.metadata().map(|file| file.ino().to_string()) else { return Vec::new() };
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     let process = |line: &str| {
         let [_, "FLOCK", _, "WRITE", process, place] =
             line.split_whitespace().take(6).collect::<Vec<_>>()[..]
@@ -144,7 +206,7 @@ fn in_proc(file: &File) -> Option<u32> {
         // The device is not compared: some file systems tell another one to whoever asks for it.
         (place.rsplit(':').next() == Some(inode.as_str())).then(|| process.parse().ok())?
     };
-    locks.lines().find_map(process)
+    locks.lines().filter_map(process).collect()
 }
 
 #[cfg(test)]
@@ -187,7 +249,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("lock");
         let first = Lock::take(&path).expect("free");
-        let us = Holder(Some(std::process::id()));
+        let us = Holder { process: Some(std::process::id()), is_stopped: false };
         for limit in [Duration::ZERO, Duration::from_millis(20)] {
             let second = Lock::take_within(&path, limit);
             assert!(matches!(second, Err(KernelError::Busy { holder }) if holder == us));
@@ -195,6 +257,9 @@ mod tests {
         // As where there was no room to write it.
         std::fs::write(&path, "").expect("emptied");
         assert_eq!(Lock::holder(&path), Some(std::process::id()));
+        // Whoever goes on is neither ended nor taken for dead.
+        assert_eq!(Lock::end_stopped(&path), None);
+        assert!(Lock::is_held_by_the_living(&path).expect("held"));
         drop(first);
         assert_eq!(Lock::holder(&path), None);
         Lock::try_take(&path).expect("free again");

@@ -95,6 +95,12 @@ impl Paths {
         self.run.join("way-back")
     }
 
+    /// Room for the state that rules leave when their time is over.
+    #[must_use]
+    pub fn way_on(&self) -> PathBuf {
+        self.run.join("way-on")
+    }
+
     /// The lock of whoever reads the event stream.
     #[must_use]
     pub fn events_lock(&self) -> PathBuf {

@@ -17,6 +17,7 @@ use super::maps::{Hash, Lpm, PolicyMaps};
 use super::pod::Abi;
 use super::{KernelError, Paths, journal, maps};
 use crate::compile::{AddressSpec, IpAddress, TableSpec};
+use crate::files;
 
 /// Levels what an interrupted command left, if one did.
 pub(super) fn recover(paths: &Paths, live: &mut Live) -> Result<(), KernelError> {
@@ -26,8 +27,7 @@ pub(super) fn recover(paths: &Paths, live: &mut Live) -> Result<(), KernelError>
         return Ok(());
     }
     log::warn!("an earlier command was interrupted; levelling what it left");
-    restore(paths, live)?;
-    live.write(paths, generation)
+    level(paths, live, generation)
 }
 
 /// After a change of policy that failed: the maps are made to say what the kernel's generation says. Before the flip
@@ -49,8 +49,22 @@ pub(super) fn settle(paths: &Paths, before: u64, error: KernelError) -> Result<(
 fn repair(paths: &Paths) -> Result<(), KernelError> {
     let mut live = Live::require(paths)?;
     let generation = maps::generation(&paths.maps())?;
-    restore(paths, &mut live)?;
-    live.write(paths, generation)
+    level(paths, &mut live, generation)
+}
+
+/// Makes maps and files say what `live` says.
+fn level(paths: &Paths, live: &mut Live, generation: u64) -> Result<(), KernelError> {
+    restore(paths, live)?;
+    // What has never counted may hold the last room, and that for the way back.
+    journal::forget_strays(paths, live, generation)?;
+    let files = journal::Files::find(paths, generation)?;
+    let is_whole = files.is_some_and(|files| !files.is_interrupted);
+    match journal::write(paths, live, generation, !is_whole) {
+        // On a full disk the state that is there will do: it is true, and tells as much.
+        Err(KernelError::File { source, .. }) if is_whole && files::is_full(&source) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => journal::forget_others(paths, Some((live, generation))),
+    }
 }
 
 /// Makes the maps say what `live` says, whatever they say now.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::author::Author;
 use super::controller::Controller;
+use super::process::is_stopped;
 use super::request::{EditRequest, Edited, refused};
 use super::transaction::Reviewer;
 use super::{KernelError, Lock, Paths, message, policy_tests};
@@ -53,14 +54,6 @@ pub(super) fn ask(paths: &Paths, request: &EditRequest) -> Option<Result<Edited,
         return None;
     }
     Some(Client::connect(paths).ok()?.edit(request))
-}
-
-/// Whether a process was told to stop, and is not ended: it would answer when it goes on.
-fn is_stopped(process: u32) -> bool {
-    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // Behind the name, which may hold anything.
-    let state = text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(state, Some('T' | 't'))
 }
 
 /// A connection to the process that serves.
@@ -241,7 +234,7 @@ fn change(
     let opened = Lock::take(&paths.lock()).and_then(|lock| {
         let controller = match kept.take().filter(|kept| kept.is_current(paths)) {
             Some(controller) => controller,
-            None => Controller::open(paths)?,
+            None => Controller::open(paths, &lock)?,
         };
         Ok((lock, controller))
     });

@@ -20,7 +20,7 @@ use super::refit::{Fitted, Refitting};
 use super::transaction::{Author, commit, entry};
 use super::wanted::tables_with;
 use super::{
-    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, flush, journal, keeper,
+    Device, Instance, KernelError, Lock, Paths, Sizes, addresses, flush, journal, keeper, overdue,
     require_root, versions,
 };
 use crate::compile::{RuleSlots, Surroundings, TableSpec, compile};
@@ -78,8 +78,8 @@ pub fn attach(paths: &Paths, request: &AttachRequest<'_>) -> Result<Vec<Fitted>,
         .iter()
         .map(|target| Device::open(&target.device))
         .collect::<Result<Vec<_>, _>>()?;
-    let _lock = Lock::take(&paths.lock())?;
-    let previous = open_live(paths)?;
+    let lock = Lock::take(&paths.lock())?;
+    let previous = overdue::open_live(paths, &lock)?;
     refuse_another_policy(paths, previous.as_ref(), request)?;
     let fits = fits(paths, previous.as_ref(), request, &devices)?;
     let sizes = previous.as_ref().map_or(request.sizes, |live| live.sizes);
@@ -244,9 +244,9 @@ fn attach_all(
     let prepared = Prepared::write(&begun, maps, planned, &live.slots)?;
     live.slots = prepared.slots.clone();
     let generation = prepared.next_generation();
-    journal::write(paths, &live, generation)?;
+    journal::write(paths, &live, generation, false)?;
     prepared.flip()?;
-    journal::forget_others(paths, Some(generation))?;
+    journal::forget_others(paths, Some((&live, generation)))?;
 
     let tables = live.tables.clone();
     let mut work = Work { joining: Vec::new(), refitting: Vec::new() };
@@ -315,14 +315,14 @@ pub(super) fn put_back(paths: &Paths, live: &mut Live) -> Result<(), KernelError
     }
     let mut maps = PolicyMaps::open(&paths.maps())?;
     let generation = maps.generation()? + 1;
-    journal::write(paths, live, generation)?;
+    journal::write(paths, live, generation, false)?;
     // Both versions are about to say the same, so the flip may come first or last.
     restore(paths, live)?;
-    journal::write(paths, live, generation)?;
+    journal::write(paths, live, generation, false)?;
     maps.generation
         .set(0, generation, 0)
         .map_err(|e| KernelError::map("write", "GENERATION", e))?;
-    journal::forget_others(paths, Some(generation))
+    journal::forget_others(paths, Some((live, generation)))
 }
 
 fn make_directories(paths: &Paths) -> Result<(), KernelError> {

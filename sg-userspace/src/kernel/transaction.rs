@@ -23,11 +23,10 @@ use super::recover::settle;
 pub use super::request::{EditRequest, Edited};
 use super::session::open_live;
 use super::wanted::tables_for;
-use super::{KernelError, Lock, Paths, journal, keeper, maps, require_root, serve};
+use super::{KernelError, Lock, Paths, journal, keeper, maps, overdue, require_root, room, serve};
 use crate::compile::TableSpec;
 use crate::history::{Cause, Content, Entry, History, Past};
-use crate::policy::edit::Edit;
-use crate::policy::{Expired, Policy};
+use crate::policy::Policy;
 
 /// What a change does, shown to who may refuse it before anything is written.
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +108,7 @@ pub struct Request<'a> {
 pub fn apply(paths: &Paths, request: &Request<'_>) -> Result<Applied, KernelError> {
     require_root("change the policy")?;
     let lock = Lock::take(&paths.lock())?;
-    let mut live = open_live(paths)?.ok_or(KernelError::NothingAttached)?;
+    let mut live = overdue::open_live(paths, &lock)?.ok_or(KernelError::NothingAttached)?;
     refuse_unconfirmed(paths, &live)?;
     let history = History::open(&paths.state, Some(live.number))?;
     replace(paths, &lock, &mut live, Some(history), request)
@@ -199,37 +198,11 @@ pub fn edit(
     {
         return answer;
     }
-    let _lock = Lock::take(&paths.lock())?;
-    let mut controller = Controller::open(paths)?;
+    let lock = Lock::take(&paths.lock())?;
+    let mut controller = Controller::open(paths, &lock)?;
     let answers = controller.commit(paths, std::slice::from_ref(request), review);
     let only = answers.into_iter().next();
     only.unwrap_or_else(|| Err(KernelError::Request("no answer".to_owned())))
-}
-
-/// Removes the rules whose time is over; tells whether there were any.
-///
-/// # Errors
-/// Any [`KernelError`]; then nothing has changed.
-pub(super) fn remove_expired(paths: &Paths) -> Result<bool, KernelError> {
-    let _lock = Lock::take(&paths.lock())?;
-    let is_due = |live: &Live| live.next_expiry.is_some_and(|at| at <= now());
-    if !open_live(paths)?.as_ref().is_some_and(is_due) {
-        return Ok(false);
-    }
-    let at = now();
-    let mut controller = Controller::open(paths)?;
-    let (_policy, expired) = controller.policy().clone().without_expired(at);
-    let author = Author {
-        user: "sgctl".to_owned(),
-        command: "rules whose time is over".to_owned(),
-        message: Some(names(&expired)),
-    };
-    let request = EditRequest { edits: vec![Edit::Expire { at }], author };
-    controller
-        .commit(paths, std::slice::from_ref(&request), None)
-        .into_iter()
-        .try_for_each(|answer| answer.map(|_edited| ()))?;
-    Ok(true)
 }
 
 fn replace(
@@ -269,19 +242,19 @@ fn replace(
             .map(|within| Pending::new(within, live.source.clone(), live.number)),
         ..live.clone()
     };
-    if after.pending.is_some() || after.next_expiry.is_some() {
-        keeper::ensure(paths)?;
+    keeper::ensure_for(paths, live, &after)?;
+    let is_reserved = after.pending.is_some();
+    if is_reserved {
+        room::reserve(paths, [&*live, &after])?;
     }
-    if after.pending.is_some() {
-        journal::reserve(paths, [&*live, &after])?;
+    let written = history.map_or(Ok(()), |mut history| history.append(entry, || past));
+    let made =
+        written.map_err(KernelError::from).and_then(|()| commit(paths, live, planned, after));
+    if made.is_err() && is_reserved {
+        // What was kept before is for what waits already, and stays.
+        room::give_back(paths);
     }
-    if let Some(mut history) = history
-        && let Err(error) = history.append(entry, || past)
-    {
-        journal::release(paths);
-        return Err(error.into());
-    }
-    commit(paths, live, planned, after)?;
+    made?;
     Ok(Applied { number, changed: true, diff, again: None })
 }
 
@@ -305,7 +278,8 @@ pub(super) fn commit(
 ) -> Result<bool, KernelError> {
     let before = maps::generation(&paths.maps())?;
     after.gone = live.gone.after(&live.tables, &after.tables);
-    match try_commit(paths, planned, after.clone()) {
+    let is_due = live.is_due() && !after.is_due();
+    match try_commit(paths, planned, after.clone(), is_due) {
         Ok(after) => {
             *live = after;
             Ok(true)
@@ -318,29 +292,23 @@ pub(super) fn commit(
     }
 }
 
-fn try_commit(paths: &Paths, planned: Planned, mut after: Live) -> Result<Live, KernelError> {
+/// What `is_due` may have the room that is kept for it.
+fn try_commit(
+    paths: &Paths,
+    planned: Planned,
+    mut after: Live,
+    is_due: bool,
+) -> Result<Live, KernelError> {
     let maps = PolicyMaps::open(&paths.maps())?;
     // The last of the files that go.
     let begun = journal::begin(paths)?;
     let prepared = Prepared::write(&begun, maps, planned, &after.slots)?;
     after.slots = prepared.slots.clone();
     let generation = prepared.next_generation();
-    journal::write(paths, &after, generation)?;
+    journal::write(paths, &after, generation, is_due)?;
     prepared.flip()?;
-    journal::forget_others(paths, Some(generation))?;
+    journal::forget_others(paths, Some((&after, generation)))?;
     Ok(after)
-}
-
-/// Most rules that an entry's message names.
-const NAMED: usize = 20;
-
-/// The rules that go, with their groups and identifiers.
-fn names(expired: &[Expired]) -> String {
-    let mut names: Vec<_> = expired.iter().take(NAMED).map(ToString::to_string).collect();
-    if expired.len() > NAMED {
-        names.push(format!("and {} more", expired.len() - NAMED));
-    }
-    names.join("; ")
 }
 
 /// Longest difference that is kept.
