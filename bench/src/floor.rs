@@ -28,6 +28,7 @@ pub(crate) const LOOKUP: &str = "F";
 pub(crate) struct Floor {
     ebpf: Ebpf,
     misses: RefCell<PerCpuArray<MapData, u64>>,
+    read: PerCpuArray<MapData, u64>,
 }
 
 impl Floor {
@@ -36,12 +37,28 @@ impl Floor {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("FLOOR_V4", entries).map_max_entries("FLOOR_V6", entries);
         let mut ebpf = loader.load(OBJECT).context("loading the floors")?;
-        for name in ["nothing_xdp", "parse_xdp", "lookup_xdp", "fill_xdp"] {
+        for name in ["nothing_xdp", "parse_xdp", "lookup_xdp", "fill_xdp", "drop_xdp", "pass_xdp"] {
             let program: &mut Xdp = ebpf.program_mut(name).context(name)?.try_into()?;
             program.load().context(name)?;
         }
         let misses = ebpf.take_map("MISSES").context("MISSES")?.try_into()?;
-        Ok(Self { ebpf, misses: RefCell::new(misses) })
+        let read = ebpf.take_map("READ").context("READ")?.try_into()?;
+        Ok(Self { ebpf, misses: RefCell::new(misses), read })
+    }
+
+    /// X as a filter that drops what it has read.
+    pub(crate) fn drop_program(&self) -> Result<&ProgramFd> {
+        self.program("drop_xdp")
+    }
+
+    /// X as a filter that lets pass what it has read.
+    pub(crate) fn pass_program(&self) -> Result<&ProgramFd> {
+        self.program("pass_xdp")
+    }
+
+    /// Packets that it has read and dropped.
+    pub(crate) fn dropped(&self) -> Result<u64> {
+        Ok(self.read.get(&0, 0)?.iter().sum())
     }
 
     fn program(&self, name: &'static str) -> Result<&ProgramFd> {

@@ -1,18 +1,25 @@
 //! `cargo xtask bench`: what a packet costs, held against floors that no stateful filter gets below. Writes
 //! `report.json` and `report.html`; a target that is missed is a failure.
 
+mod capture;
 mod driver;
 mod floor;
 mod frames;
+mod guarded;
 mod machine;
+mod paired;
 mod policies;
 mod profile;
 mod report;
 mod rings;
+mod rivals;
 mod rounds;
 mod rows;
+mod scenes;
+mod sockets;
 mod stats;
 mod subject;
+mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +29,7 @@ use ::tests::interrupt;
 use anyhow::{Result, ensure};
 use clap::Parser;
 
+use crate::capture::Replayed;
 use crate::machine::Machine;
 use crate::report::{Measured, Report, RowReport};
 use crate::rows::{Lab, ROWS, Row};
@@ -35,6 +43,9 @@ struct Args {
     /// Only these rows of the table of targets
     #[arg(long = "row", value_name = "NUMBER")]
     rows: Vec<u8>,
+    /// Instead: replay a capture
+    #[arg(long, value_name = "FILE", conflicts_with = "rows")]
+    pcap: Option<PathBuf>,
     /// Where the report goes
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
@@ -62,15 +73,19 @@ fn main() -> Result<ExitCode> {
         profile::run(kind, family, args.flows, args.seconds)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let wanted = |row: &&&dyn Row| args.rows.is_empty() || args.rows.contains(&row.number());
-    let rows: Vec<_> = ROWS.iter().filter(wanted).collect();
+    let capture = args.pcap.as_deref().map(Replayed::read).transpose()?;
+    let wanted = |row: &&dyn Row| args.rows.is_empty() || args.rows.contains(&row.number());
+    let rows: Vec<&dyn Row> = match &capture {
+        Some(capture) => vec![capture],
+        None => ROWS.iter().copied().filter(wanted).collect(),
+    };
     ensure!(!rows.is_empty(), "no row has such a number");
     let began = Instant::now();
     let machine = Machine::look()?;
     machine::on_last_processor()?;
     let mut done = Vec::new();
     for row in rows {
-        done.push(measured(*row, Lab { quick: args.quick }));
+        done.push(measured(row, Lab { quick: args.quick }));
         if interrupt::requested() {
             println!("interrupted: what the rows have made is gone");
             return Ok(ExitCode::from(130));

@@ -45,6 +45,12 @@ fn quantile(sorted: &[f64], quarters: usize) -> f64 {
     sorted[index] + (next - sorted[index]) * number(rest) / 4.0
 }
 
+/// What so many of a hundred of a sorted list are not beyond; of none, not a number.
+pub(crate) fn share(sorted: &[f64], of_hundred: usize) -> f64 {
+    let place = (sorted.len() * of_hundred).div_ceil(100).saturating_sub(1);
+    sorted.get(place).copied().unwrap_or(f64::NAN)
+}
+
 /// A count as a number to calculate with; beyond 2^53 not exact.
 #[expect(clippy::cast_precision_loss, reason = "counts are small, and a ratio needs no more")]
 pub(crate) fn number(count: usize) -> f64 {
@@ -54,6 +60,14 @@ pub(crate) fn number(count: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_of_those_that_are_there() {
+        let hundred: Vec<f64> = (1..=100).map(number).collect();
+        assert_eq!((share(&hundred, 50), share(&hundred, 99)), (50.0, 99.0));
+        assert_eq!(share(&[7.0], 99), 7.0);
+        assert!(share(&[], 50).is_nan());
+    }
 
     #[test]
     fn a_spread_has_its_quarters() {

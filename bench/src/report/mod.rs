@@ -152,7 +152,6 @@ impl Bound {
     }
 
     /// So much at least.
-    #[expect(dead_code, reason = "rows of throughput will have such bounds")]
     pub(crate) const fn at_least(limit: f64) -> Self {
         Self { sense: Sense::AtLeast, limit, aim: None }
     }

@@ -2,10 +2,12 @@
 
 mod established;
 mod events;
+mod floods;
 mod insert;
 mod memory;
 mod prefixes;
 mod scale;
+mod sockets;
 mod two_cores;
 
 use std::time::Duration;
@@ -36,6 +38,18 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// Rounds of packets that really go somewhere.
+    pub(crate) fn rounds(self) -> usize {
+        if self.quick { 5 } else { 21 }
+    }
+
+    /// How long one of them is looked at.
+    pub(crate) fn window(self) -> Duration {
+        Duration::from_millis(if self.quick { 60 } else { 120 })
+    }
+}
+
 /// A row of the table of targets.
 pub(crate) trait Row: Sync {
     /// Its number there.
@@ -57,6 +71,11 @@ pub(crate) const ROWS: &[&dyn Row] = &[
     &prefixes::Prefixes,
     &scale::Scale,
     &insert::Insert,
+    &floods::AgainstFloor,
+    &floods::AgainstRivals,
+    &sockets::DATAGRAMS,
+    &sockets::CONNECTIONS,
+    &sockets::BULK,
     &events::Events,
     &two_cores::TwoCores,
     &memory::Memory,

@@ -38,6 +38,9 @@ static VALUE: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
 /// Packets that were not what they should be.
 #[map]
 static MISSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+/// Packets that a filter has read.
+#[map]
+static READ: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Where the network header begins.
 const NETWORK: usize = 14;
@@ -135,6 +138,26 @@ fn fill_xdp(ctx: XdpContext) -> u32 {
     at_xdp::<Fill>(&ctx)
 }
 
+/// X as a filter that drops: what it has read is counted.
+#[xdp]
+fn drop_xdp(ctx: XdpContext) -> u32 {
+    filtered(&ctx);
+    xdp_action::XDP_DROP
+}
+
+/// X as a filter that lets everything pass.
+#[xdp]
+fn pass_xdp(ctx: XdpContext) -> u32 {
+    filtered(&ctx);
+    xdp_action::XDP_PASS
+}
+
+#[inline(always)]
+fn filtered(ctx: &XdpContext) {
+    let is_read = read::<Parse>(ctx.data(), ctx.data_end()).unwrap_or(false);
+    counted(if is_read { &READ } else { &MISSES });
+}
+
 /// Nothing at all: what is left of a run is what leads to it.
 #[xdp(frags)]
 fn nothing_xdp(_: XdpContext) -> u32 {
@@ -146,11 +169,16 @@ fn at_xdp<T: Task>(ctx: &XdpContext) -> u32 {
     if read::<T>(ctx.data(), ctx.data_end()).unwrap_or(false) {
         return xdp_action::XDP_PASS;
     }
-    if let Some(misses) = MISSES.get_ptr_mut(0) {
-        // SAFETY: as in `live`.
-        unsafe { *misses += 1 };
-    }
+    counted(&MISSES);
     xdp_action::XDP_DROP
+}
+
+#[inline(always)]
+fn counted(of: &PerCpuArray<u64>) {
+    if let Some(count) = of.get_ptr_mut(0) {
+        // SAFETY: as in `live`.
+        unsafe { *count += 1 };
+    }
 }
 
 #[inline(always)]

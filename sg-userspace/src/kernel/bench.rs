@@ -3,8 +3,8 @@
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramFd;
-use sg_common::abi::{Counter, StreamCounters};
-use sg_common::{Direction, LinkLayer};
+use sg_common::abi::{Counter, Flow, FlowKey, StreamCounters};
+use sg_common::{Address, Direction, LinkLayer, V4, V6};
 
 use super::object::{Sizes, program};
 use super::pod::Abi;
@@ -139,6 +139,32 @@ impl Judge {
             count += 1;
         }
         count
+    }
+
+    /// Entries of all flow tables, dead ones that have not been reclaimed included.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub fn flow_entries(&self) -> Result<usize, KernelError> {
+        let mut count = 0;
+        for [v4, v6] in [
+            ["FLOWS_V4", "FLOWS_V6"],
+            ["OPENED_IN_V4", "OPENED_IN_V6"],
+            ["OPENED_OUT_V4", "OPENED_OUT_V6"],
+        ] {
+            count += self.entries::<V4>(v4)? + self.entries::<V6>(v6)?;
+        }
+        Ok(count)
+    }
+
+    fn entries<A: Address>(&self, name: &'static str) -> Result<usize, KernelError>
+    where
+        Abi<FlowKey<A>>: aya::Pod,
+    {
+        let failed = |source| KernelError::Syscall { call: "read a flow table", source };
+        let path = self.maps.pins().join(name);
+        let entries: Vec<(Abi<FlowKey<A>>, Abi<Flow>)> = bpf::entries(&path).map_err(failed)?;
+        Ok(entries.len())
     }
 
     /// What each map takes, by the kernel's own account.
