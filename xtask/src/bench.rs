@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: what things cost, by the packages `bench` and `tests`, optimised.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::{cmd, privilege::Privilege};
+use crate::{cmd, privilege::Privilege, setup};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -18,6 +19,9 @@ pub(crate) struct Args {
     /// Only these rows of the table of targets
     #[arg(long = "row", value_name = "NUMBER")]
     rows: Vec<u8>,
+    /// Instead: replay a capture, over and over, against the programs, X and nftables
+    #[arg(long, value_name = "FILE", conflicts_with = "rows")]
+    pcap: Option<PathBuf>,
 }
 
 /// What is not about packets.
@@ -38,17 +42,24 @@ enum Other {
 /// # Errors
 /// When it cannot be built, or a bound is not kept.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Args { other, quick, rows } = args;
-    match other {
-        None => packets(*quick, rows),
+    match &args.other {
+        None => packets(args),
         Some(Other::Policy { quick, filter }) => policy(*quick, filter.as_deref()),
     }
 }
 
-fn packets(quick: bool, rows: &[u8]) -> Result<()> {
-    cmd::run(cmd::cargo().args(["build", "--release", "--package", "bench"]))?;
+fn packets(args: &Args) -> Result<()> {
+    let Args { quick, rows, pcap, .. } = args;
+    setup::bench_tools(Privilege::detect())?;
+    let packages = ["--package", "sg-userspace", "--package", "bench"];
+    cmd::run(cmd::cargo().args(["build", "--release"]).args(packages).args(["--bins"]))?;
     let mut bench = optimised("bench")?;
-    bench.arg("--out").arg(cmd::target_dir().join("bench"));
+    let out = cmd::target_dir().join("bench");
+    // Of a capture there is a report of its own.
+    bench.arg("--out").arg(if pcap.is_some() { out.join("capture") } else { out });
+    if let Some(pcap) = pcap {
+        bench.arg("--pcap").arg(pcap);
+    }
     for row in rows {
         bench.args(["--row", &row.to_string()]);
     }

@@ -34,7 +34,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// The packages that are BPF programs, and these.
 const EBPF: [(&str, &[&str]); 2] =
-    [("sg-ebpf", &["sg-ebpf"]), ("sg-bench-ebpf", &["drive", "floor"])];
+    [("sg-ebpf", &["sg-ebpf"]), ("sg-bench-ebpf", &["drive", "flood", "floor"])];
 
 /// Debian's BPF toolchain has no clippy, so two passes: clippy of the host's toolchain sees the
 /// same source compiled for the host, and the compiler's own lints run on the real target.

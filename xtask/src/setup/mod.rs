@@ -36,6 +36,14 @@ pub(crate) fn attack_tools(privilege: Privilege) -> Result<()> {
     packages::ensure(&packages::ATTACK_TOOLS, privilege).context("setup: tools of the attack suite")
 }
 
+/// What only the benchmarks of packets run.
+///
+/// # Errors
+/// When a package is missing and cannot be installed.
+pub(crate) fn bench_tools(privilege: Privilege) -> Result<()> {
+    packages::ensure(&packages::BENCH_TOOLS, privilege).context("setup: tools of the benchmarks")
+}
+
 /// The large packages are wanted only while what they serve is not there yet: a machine with a
 /// nightly toolchain, say, needs no second compiler.
 fn wanted_packages() -> Vec<packages::Package> {

@@ -43,6 +43,10 @@ pub(crate) const ATTACK_TOOLS: [Package; 6] = [
     library("python3-scapy"),           // forgeries of every kind
 ];
 
+/// What `cargo xtask bench` holds the programs against, besides nftables, and what it sets devices up with.
+pub(crate) const BENCH_TOOLS: [Package; 3] =
+    [tool("iptables", "iptables"), tool("ipset", "ipset"), tool("ethtool", "ethtool")];
+
 /// A Rust that compiles for the BPF target and has core's source, new enough for aya.
 pub(crate) const BPF_TOOLCHAIN: [Package; 3] =
     [library("rustc-web"), library("cargo-web"), library("rust-web-src")];
