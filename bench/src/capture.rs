@@ -160,23 +160,29 @@ impl Replayed {
 }
 
 fn subject(allowed: Allowed) -> Result<Subject> {
+    let loaded =
+        policy::load("capture", &text(allowed)).map_err(|rejected| anyhow!("{rejected}"))?;
+    let tables = compiled(&loaded.policy, &["server".to_owned()])?;
+    let sizes = sizes(&tables, 0);
+    Subject::new(&tables, "server", &sizes)
+}
+
+/// A policy for an address that no capture has.
+fn text(allowed: Allowed) -> String {
     let ingress = match allowed {
         Allowed::Nothing => "[]",
         Allowed::Everything => r#"[{protocol: all, from: [0.0.0.0/0, "::/0"]}]"#,
     };
-    let text = format!(
+    format!(
         "vpcs:
   - name: capture
+    cidrs: [192.0.2.0/24]
     security_groups:
       - {{name: all, ingress: {ingress}}}
     interfaces:
       - {{name: server, addresses: [192.0.2.1], groups: [all], device: eth0, source_dest_check: false}}
 "
-    );
-    let loaded = policy::load("capture", &text).map_err(|rejected| anyhow!("{rejected}"))?;
-    let tables = compiled(&loaded.policy, &["server".to_owned()])?;
-    let sizes = sizes(&tables, 0);
-    Subject::new(&tables, "server", &sizes)
+    )
 }
 
 /// Stateful before routing, and at the device.
@@ -188,11 +194,11 @@ fn rulesets(allowed: Allowed) -> [String; 2] {
     [
         format!(
             "table inet bench {{ chain prerouting {{ type filter hook prerouting priority mangle; policy accept; \
-             ct state established accept; {verdict}; }} }}"
+             ct state established accept; {verdict}; }}\n}}\n"
         ),
         format!(
             "table netdev bench {{ chain ingress {{ type filter hook ingress device {DEVICE} priority -500; \
-             policy accept; {verdict}; }} }}"
+             policy accept; {verdict}; }}\n}}\n"
         ),
     ]
 }
@@ -210,6 +216,13 @@ fn point(windows: &Paired<Window>, label: &str, other: &str) -> Result<Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn policies_are_valid() {
+        for allowed in [Allowed::Nothing, Allowed::Everything] {
+            assert!(policy::load("capture", &text(allowed)).is_ok());
+        }
+    }
 
     #[test]
     fn a_packet_without_ethernet_gets_a_header() {

@@ -14,7 +14,7 @@ use aya_ebpf::programs::XdpContext;
 #[path = "../flood.rs"]
 mod flood;
 
-use flood::{BURST, Frame, Pace, Sums};
+use flood::{BURST, Frame, LONGEST, Pace, Sums};
 
 /// What the checksums come to without what is drawn; written by whoever floods.
 #[map]
@@ -147,8 +147,8 @@ fn send_next(ctx: &XdpContext) -> Option<()> {
     let behind = at + 1;
     *next = if behind >= *COUNT.get(0)? { 0 } else { behind };
     let frame = FRAMES.get(u32::try_from(at).ok()?)?;
-    let length = frame.length;
-    if length == 0 || length as usize > frame.bytes.len() {
+    let length = frame.length & (LONGEST as u32 - 1);
+    if length == 0 {
         return None;
     }
     let whole = i32::try_from(ctx.data_end() - ctx.data()).ok()?;
