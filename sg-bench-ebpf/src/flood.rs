@@ -40,7 +40,7 @@ pub(crate) struct Pace {
 }
 
 /// Room for the longest frame that is replayed: a power of two, by which the verifier learns what a length may be.
-pub(crate) const LONGEST: usize = 2048;
+pub(crate) const LONGEST: usize = 1 << 11;
 
 /// A frame of a capture.
 #[repr(C)]

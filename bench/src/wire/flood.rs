@@ -32,7 +32,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fl
 /// Frames that are made before they are sent.
 const BATCH: u32 = 64;
 /// Frames sent for each that arrived, where hardly any was too much.
-const KEPT_UP: f64 = 1.07;
+pub(crate) const KEPT_UP: f64 = 1.07;
 /// Nanoseconds from frame to frame at which no sender arrives.
 const FASTEST: f64 = 125.0;
 /// Frames of a system call, at least.

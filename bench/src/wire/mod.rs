@@ -19,7 +19,7 @@ use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
 pub(crate) use attach::Attached;
-pub(crate) use flood::{Frame, Generator, LONGEST};
+pub(crate) use flood::{Frame, Generator, KEPT_UP, LONGEST};
 
 use crate::frames::LOCAL_V4;
 

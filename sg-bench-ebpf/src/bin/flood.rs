@@ -16,6 +16,10 @@ mod flood;
 
 use flood::{BURST, Frame, LONGEST, Pace, Sums};
 
+/// The bits of a frame's length.
+const LENGTH: u32 = 0x7ff;
+const _: () = assert!(LONGEST == 0x7ff + 1);
+
 /// What the checksums come to without what is drawn; written by whoever floods.
 #[map]
 static SUMS: Array<Sums> = Array::with_max_entries(1, 0);
@@ -147,7 +151,7 @@ fn send_next(ctx: &XdpContext) -> Option<()> {
     let behind = at + 1;
     *next = if behind >= *COUNT.get(0)? { 0 } else { behind };
     let frame = FRAMES.get(u32::try_from(at).ok()?)?;
-    let length = frame.length & (LONGEST as u32 - 1);
+    let length = frame.length & LENGTH;
     if length == 0 {
         return None;
     }
