@@ -188,11 +188,13 @@ fn a_stopped_keeper_is_done_without() -> Result<()> {
     wait_until(LONG, || lets_in(sgctl, EVERYBODY))?;
 
     authorize(sgctl, "2s")?;
-    kill(sgctl.keeper()?, Signal::SIGSTOP)?;
+    let stopped = sgctl.keeper()?;
+    kill(stopped, Signal::SIGSTOP)?;
     thread::sleep(Duration::from_secs(3));
     ensure!(lets_in(sgctl, OFFICE)?, "nobody is there to remove it");
     sgctl.run(["group", "create", "later"])?.ok()?;
     let text = listed(sgctl)?;
+    kill(stopped, Signal::SIGCONT)?;
     ensure!(!text.contains(OFFICE), "an edit puts it in force again: {text}");
     Ok(())
 }
