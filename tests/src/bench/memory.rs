@@ -46,7 +46,8 @@ mod tests {
         drop(vec![1_u8; MEBIBYTES]);
         let peak = usize::try_from(memory.peak().expect("a peak")).expect("not that much");
         drop(before);
-        // Other tests of this process allocate beside it, little.
-        assert!((MEBIBYTES..2 * MEBIBYTES).contains(&peak), "{peak} bytes");
+        // Other tests of this process allocate beside it, little; and the kernel adds up its processors' counts late.
+        let little = MEBIBYTES / 16;
+        assert!((MEBIBYTES - little..2 * MEBIBYTES).contains(&peak), "{peak} bytes");
     }
 }
