@@ -129,6 +129,14 @@ impl<'ns> Sgctl<'ns> {
             .with_context(|| format!("{args:?} printed {}", output.stdout))
     }
 
+    /// Number in the history of the policy in force.
+    ///
+    /// # Errors
+    /// As [`Self::json`].
+    pub fn number(&self) -> Result<u64> {
+        self.json(&["status"])?["number"].as_u64().context("a number")
+    }
+
     /// A command that is started by another program, which finds `argument` before it.
     pub fn wrapped<S: AsRef<OsStr>>(
         &self,

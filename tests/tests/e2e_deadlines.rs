@@ -45,10 +45,6 @@ fn authorize(sgctl: &Sgctl<'_>, timeout: &str) -> Result<()> {
     Ok(())
 }
 
-fn number(sgctl: &Sgctl<'_>) -> Result<u64> {
-    sgctl.json(&["status"])?["number"].as_u64().context("a number")
-}
-
 /// [`ONE`] in force, with everything that it writes on a disk of its own.
 fn on_a_small_disk<'net>(net: &'net Net) -> Result<(Sgctl<'net>, Mounted)> {
     let sgctl = Sgctl::new(net.wire())?;
@@ -166,7 +162,7 @@ fn rules_expire_though_the_history_is_damaged() -> Result<()> {
     let refused = sgctl.run(["group", "create", "later"])?;
     ensure!(refused.code == Some(1) && refused.stderr.contains("damaged"), "{refused:?}");
     wait_until(LONG, || Ok(!lets_in(sgctl, OFFICE)?))?;
-    assert_eq!(number(sgctl)?, 3);
+    assert_eq!(sgctl.number()?, 3);
     Ok(())
 }
 

@@ -18,10 +18,6 @@ use tests::{
 /// In place of [`HTTP`].
 const MORE: &str = "{type: https, from: [0.0.0.0/0, \"::/0\"]}";
 
-fn number(sgctl: &Sgctl<'_>) -> Result<u64> {
-    sgctl.json(&["status"])?["number"].as_u64().context("a number")
-}
-
 #[test]
 fn what_is_in_force_is_not_called_failed() -> Result<()> {
     let net = Net::pair()?;
@@ -55,7 +51,7 @@ fn a_killed_keeper_is_started_by_whoever_meets_an_unconfirmed_policy() -> Result
     ensure!(late.stderr.contains("policy 2 was not confirmed in time"), "{late:?}");
     let history = sgctl.run(["history"])?.ok()?.stdout;
     ensure!(history.contains("confirmation timed out"), "{history}");
-    assert_eq!(number(sgctl)?, 4);
+    assert_eq!(sgctl.number()?, 4);
     Ok(())
 }
 
@@ -111,7 +107,7 @@ fn an_unconfirmed_policy_goes_though_there_is_no_room_for_its_state() -> Result<
         "{refused:?}"
     );
     drop(filling);
-    assert_eq!(number(&sgctl)?, 6);
+    assert_eq!(sgctl.number()?, 6);
     sgctl.run(["detach", "--all"])?.ok()?;
     Ok(())
 }
@@ -156,7 +152,7 @@ fn rules_expire_while_a_confirmation_is_awaited() -> Result<()> {
         Ok(!sgctl.run(["rule", "list", "web"])?.ok()?.stdout.contains("10.1.0.0/16"))
     })?;
     sgctl.run(["confirm"])?.ok()?;
-    ensure!(number(sgctl)? >= 3);
+    ensure!(sgctl.number()? >= 3);
     let listed = sgctl.run(["rule", "list", "web"])?.ok()?.stdout;
     ensure!(listed.contains("everybody") && !listed.contains("10.1.0.0/16"), "{listed}");
     Ok(())

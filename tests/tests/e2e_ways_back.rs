@@ -13,10 +13,6 @@ use tests::{
     traffic::Outcome::{Connected, TimedOut},
 };
 
-fn number(sgctl: &Sgctl<'_>) -> Result<u64> {
-    sgctl.json(&["status"])?["number"].as_u64().context("a number")
-}
-
 /// What was taken back because nobody confirmed it never comes back by itself, nor does a rule whose time is over stand
 /// in the way of the change before it.
 #[test]
@@ -27,7 +23,7 @@ fn rollback_undoes_what_somebody_did() -> Result<()> {
     let sgctl = scenario.controller("server");
     sgctl.with_file("apply", &ONE.replace("everybody reads", "everybody"), &[])?.ok()?;
     sgctl.with_file("apply", &ONE.replace(HTTP, SSH), &["--confirm-within", "1s"])?.ok()?;
-    wait_until(LONG, || Ok(number(sgctl)? == 4))?;
+    wait_until(LONG, || Ok(sgctl.number()? == 4))?;
     let told = sgctl.run(["rollback"])?.ok()?.stdout;
     ensure!(told.contains("policy 1 of 2"), "{told}");
     let http = [("client", "server", Tcp(80), Connected), ("client", "server", Tcp(22), TimedOut)];
@@ -41,8 +37,8 @@ fn rollback_undoes_what_somebody_did() -> Result<()> {
     if again.code == Some(1) {
         ensure!(again.stderr.contains("revoke it first to have another time"), "{again:?}");
     }
-    let before = number(sgctl)?;
-    wait_until(LONG, || Ok(number(sgctl)? > before))?;
+    let before = sgctl.number()?;
+    wait_until(LONG, || Ok(sgctl.number()? > before))?;
     sgctl.run(["rollback"])?.ok()?;
     scenario.expect(&http)?;
     scenario.expect(&[("client", "server", Tcp(443), TimedOut)])
@@ -110,11 +106,11 @@ fn a_damaged_history_keeps_no_host_unprotected() -> Result<()> {
     fs::write(&segment, "garbage\n{}\n")?;
     let output = sgctl.run(attach)?.ok()?;
     ensure!(output.stderr.contains("the history begins anew"), "{output:?}");
-    assert_eq!(number(&sgctl)?, 1);
+    assert_eq!(sgctl.number()?, 1);
     let aside = state.join("history.damaged.1/00000000000000000001.jsonl");
     assert_eq!(fs::read_to_string(aside)?, "garbage\n{}\n");
     sgctl.run(["group", "create", "other"])?.ok()?;
-    assert_eq!(number(&sgctl)?, 2);
+    assert_eq!(sgctl.number()?, 2);
     Ok(())
 }
 

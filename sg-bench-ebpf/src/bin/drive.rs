@@ -18,6 +18,8 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 
 #[path = "../bytes.rs"]
 mod bytes;
+#[path = "../object.rs"]
+mod object;
 #[path = "../step.rs"]
 mod step;
 
@@ -147,14 +149,3 @@ macro_rules! unaligned_store {
 unaligned_load!(load_u64, "{value} = *(u64 *)({address} + 0)");
 unaligned_store!(store_u64, "*(u64 *)({address} + 0) = {value}");
 unaligned_store!(store_u32, "*(u32 *)({address} + 0) = {value}");
-
-/// Never called: a panic that can be reached keeps the program from loading.
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -13,6 +13,8 @@ use aya_ebpf::programs::XdpContext;
 
 #[path = "../flood.rs"]
 mod flood;
+#[path = "../object.rs"]
+mod object;
 
 use flood::{BURST, Frame, LONGEST, Pace, Sums};
 
@@ -166,14 +168,3 @@ fn send_next(ctx: &XdpContext) -> Option<()> {
     let cut = unsafe { bpf_xdp_adjust_tail(ctx.ctx, length as i32 - whole) };
     (stored == 0 && cut == 0).then_some(())
 }
-
-/// Never called: a panic that can be reached keeps the program from loading.
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -19,6 +19,8 @@ use sg_common::{V4, V6};
 
 #[path = "../bytes.rs"]
 mod bytes;
+#[path = "../object.rs"]
+mod object;
 
 use bytes::{behind, unaligned_load};
 
@@ -256,14 +258,3 @@ fn ports(at: usize, end: usize, protocol: u8) -> Option<u64> {
 unaligned_load!(load_u64, "{value} = *(u64 *)({address} + 0)");
 unaligned_load!(load_u32, "{value} = *(u32 *)({address} + 0)");
 unaligned_load!(load_u16, "{value} = *(u16 *)({address} + 0)");
-
-/// Never called: a panic that can be reached keeps the program from loading.
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -86,13 +86,8 @@ impl Judge {
         slot: u16,
         silent: bool,
     ) -> Result<Self, KernelError> {
-        let interface = tables
-            .interfaces
-            .get(&slot)
-            .ok_or_else(|| KernelError::Request(format!("no interface in slot {slot}")))?;
-        let side = interface.attachment(slot).side;
         let instance =
-            Instance { silent, ..Instance::new(slot, interface.vpc, side, LinkLayer::Ethernet) };
+            Instance { silent, ..Unattached::instance(tables, slot, LinkLayer::Ethernet)? };
         let mut object = maps.open(&instance)?;
         let tc = |fd: Result<&ProgramFd, _>| {
             let named = |source| KernelError::program("of TC", source);

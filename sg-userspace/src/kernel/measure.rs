@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData};
@@ -15,6 +15,7 @@ use super::journal::Begun;
 use super::maps::PolicyMaps;
 use super::object::Object;
 use super::pod::Abi;
+use super::unattached::Pins;
 use super::{Instance, KernelError, Sizes, maps};
 use crate::compile::{IpAddress as _, TableSpec};
 
@@ -43,7 +44,7 @@ pub struct Load {
 /// # Errors
 /// When maps cannot be made or written.
 pub fn load(folder: &Path, addresses: u32, way: Way) -> Result<Load, KernelError> {
-    let pins = Pins::make(folder)?;
+    let pins = Pins::at(folder.to_owned())?;
     let sizes = Sizes { classes: addresses, hosts: addresses, cidrs: 1, own: 1, ..small() };
     let instance = Instance::new(0, 1, Side::Host, LinkLayer::Ethernet);
     let _object = Object::open(&pins.0, &sizes, &instance)?;
@@ -120,24 +121,6 @@ fn grace_periods() -> Result<Duration, KernelError> {
 fn small() -> Sizes {
     let (permits, rules, flows, opening, fragments) = (1, 1, 1024, 1024, 1024);
     Sizes { permits, rules, flows, opening, fragments, ..Sizes::default() }
-}
-
-/// A folder of pins, gone when dropped.
-struct Pins(PathBuf);
-
-impl Pins {
-    fn make(folder: &Path) -> Result<Self, KernelError> {
-        crate::files::create_private(folder).map_err(KernelError::file("make", folder))?;
-        Ok(Self(folder.to_owned()))
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            log::warn!("cannot remove {}: {error}", self.0.display());
-        }
-    }
 }
 
 /// The kernel takes the time of every program run for as long as this lives.

@@ -143,16 +143,11 @@ impl Runner {
         hook: RunHook,
         grace_until: u64,
     ) -> Result<Self, KernelError> {
-        let interface = tables
-            .interfaces
-            .get(&slot)
-            .ok_or_else(|| KernelError::Request(format!("no interface in slot {slot}")))?;
-        let side = interface.attachment(slot).side;
         let instance = Instance {
             replay: true,
             drop_budget: u32::MAX,
             grace_until,
-            ..Instance::new(slot, interface.vpc, side, link)
+            ..Unattached::instance(tables, slot, link)?
         };
         let mut object = maps.open(&instance)?;
         match hook {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sg_common::LinkLayer;
+
 use super::commit::{Planned, Prepared, Slots};
 use super::journal::Begun;
 use super::maps::PolicyMaps;
@@ -28,6 +30,19 @@ impl Unattached {
             tables: TableSpec::default(),
             slots: Slots::default(),
         })
+    }
+
+    /// An instance for the interface in a slot.
+    pub(super) fn instance(
+        tables: &TableSpec,
+        slot: u16,
+        link: LinkLayer,
+    ) -> Result<Instance, KernelError> {
+        let interface = tables
+            .interfaces
+            .get(&slot)
+            .ok_or_else(|| KernelError::Request(format!("no interface in slot {slot}")))?;
+        Ok(Instance::new(slot, interface.vpc, interface.attachment(slot).side, link))
     }
 
     /// An object on these maps.
@@ -67,7 +82,11 @@ impl Pins {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let parent = paths.bpffs.parent().unwrap_or(&paths.bpffs);
         let name = format!("sg-run-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        let path = parent.join(name);
+        Self::at(parent.join(name))
+    }
+
+    /// One that is not there yet.
+    pub(super) fn at(path: PathBuf) -> Result<Self, KernelError> {
         crate::files::create_private(&path).map_err(|error| {
             if error.raw_os_error() == Some(libc::EPERM) {
                 KernelError::NoBpffs { path: path.clone() }

@@ -67,12 +67,12 @@ pub(super) fn run(options: Options) -> Result<Measured> {
     let _serving = start_serving(sgctl)?;
     let traffic = Traffic::open(&net)?;
     let programs = programs(sgctl)?;
-    let before = status_number(sgctl)?;
+    let before = sgctl.number()?;
     let counted_before = counters(sgctl, &paths)?;
     let rounds = if options.quick { 2 } else { ROUNDS };
     let found = measure_rounds(&traffic, &paths, &programs, rounds)?;
     let counts = traffic.settle()?;
-    let changes = status_number(sgctl)? - before;
+    let changes = sgctl.number()? - before;
     let counted = counters(sgctl, &paths)?;
     Ok(conclude(&found, &counts, changes, counted_before, counted))
 }
@@ -183,10 +183,6 @@ fn counters(sgctl: &Sgctl<'_>, paths: &Paths) -> Result<Counters> {
     let hits = read::rule_hits(paths)?.into_iter().find(|one| one.rule == number);
     let hits = hits.map(|one| one.packets).unwrap_or_default();
     Ok(Counters { rule: of("rule"), flow: of("flow"), no_rule: of("no_rule"), hits })
-}
-
-fn status_number(sgctl: &Sgctl<'_>) -> Result<u64> {
-    sgctl.json(&["status"])?["number"].as_u64().context("a number")
 }
 
 fn programs(sgctl: &Sgctl<'_>) -> Result<Vec<u32>> {
